@@ -1,0 +1,171 @@
+"""Between Python values and the JSON that Redis keeps: records, outcomes, reports.
+
+Decides what a payload may hold and how it is written. The queue's scripts never parse any of it. What is read here
+may have been written by another version, or by hand: every fault is a BadRecord, never a crash. Never pickle.
+"""
+
+import math
+from typing import Any
+
+import msgspec
+
+from gqueue.errors import BadPayload, GqueueError
+
+MAX_DEPTH = 64
+"""Nesting allowed in arguments and results: far below the recursion limits of any JSON reader."""
+
+TEXT_LIMIT = 16_384
+"""Most characters kept of an error's text or a traceback: the end of it, where the raising line is."""
+
+
+class BadRecord(GqueueError, ValueError):
+    """What was read from the store is not a record, an outcome or a report."""
+
+
+class Record(msgspec.Struct, omit_defaults=True, gc=False):
+    """A job as it is stored. Options that are None are those of the task, as registered in the worker.
+
+    Times are seconds here, for people who read it with redis-cli; msgspec ignores fields that it does not know.
+    """
+
+    task: str
+    args: list[Any] = []
+    kwargs: dict[str, Any] = {}
+    priority: float = 0.0
+    timeout: float | None = None
+    max_attempts: int | None = None
+    result_ttl: float | None = None
+    enqueued_at: float | None = None
+
+
+class Outcome(msgspec.Struct, omit_defaults=True, gc=False):
+    """What a job's handle reads once it is done: `state` is succeeded, dead or cancelled."""
+
+    state: str
+    value: Any = None
+    reason: str = ""
+    error: str = ""
+    traceback: str = ""
+
+
+class Report(msgspec.Struct, omit_defaults=True, gc=False):
+    """The last error of a dead letter."""
+
+    error: str = ""
+    traceback: str = ""
+
+
+_encoder = msgspec.json.Encoder()
+_record = msgspec.json.Decoder(Record)
+_outcome = msgspec.json.Decoder(Outcome)
+_report = msgspec.json.Decoder(Report)
+
+CANCELLED = b'{"state":"cancelled"}'
+"""The outcome that the queue itself writes for a job that was cancelled before it ran, or failed after."""
+
+
+def encode_record(record: Record) -> bytes:
+    """Return *record* as JSON; its arguments must have passed `check_payload`."""
+    return _encoder.encode(record)
+
+
+def decode_record(data: bytes) -> Record:
+    """Return the record in *data*; raise BadRecord."""
+    return _decode(_record, data)  # type: ignore[no-any-return]
+
+
+def encode_value(value: object) -> bytes:
+    """Return the outcome of a job that succeeded with *value*; raise BadPayload naming the path."""
+    check_payload(value, "result")
+    return _encoder.encode(Outcome("succeeded", value))
+
+
+def encode_death(reason: str, error: str, traceback: str = "") -> bytes:
+    """Return the outcome of a job that died."""
+    return _encoder.encode(Outcome("dead", None, reason, clip(error), clip(traceback)))
+
+
+def encode_report(error: str, traceback: str = "") -> bytes:
+    """Return the report of a dead letter."""
+    return _encoder.encode(Report(clip(error), clip(traceback)))
+
+
+def decode_outcome(data: bytes) -> Outcome:
+    """Return the outcome in *data*; raise BadRecord."""
+    return _decode(_outcome, data)  # type: ignore[no-any-return]
+
+
+def decode_report(data: bytes) -> Report:
+    """Return the report in *data*; raise BadRecord."""
+    return _decode(_report, data)  # type: ignore[no-any-return]
+
+
+def encode_json(value: object, path: str) -> bytes:
+    """Return any payload as JSON; raise BadPayload naming the place under *path*."""
+    check_payload(value, path)
+    return _encoder.encode(value)
+
+
+def decode_json(data: bytes) -> Any:
+    """Return the payload in *data*; raise BadRecord."""
+    return _decode(msgspec.json.Decoder(), data)
+
+
+def clip(text: str) -> str:
+    """Return the last TEXT_LIMIT characters of *text*, in a form that UTF-8 can hold."""
+    if len(text) > TEXT_LIMIT:
+        text = f"[{len(text) - TEXT_LIMIT:,} characters cut] " + text[-TEXT_LIMIT:]
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
+def check_payload(value: object, path: str) -> None:
+    """Raise BadPayload unless JSON gives *value* back as it is (a tuple comes back as a list).
+
+    msgspec alone would turn NaN into null, int keys into strings, sets into lists and datetimes into text.
+    """
+    if value is None or value is True or value is False:
+        return
+    _check(value, path, 0)
+
+
+def _check(value: object, path: str, depth: int) -> None:
+    kind = type(value)
+    if kind is str:
+        try:
+            value.encode()  # type: ignore[attr-defined]
+        except UnicodeEncodeError as error:
+            raise BadPayload(path, f"a str that UTF-8 cannot hold ({error.reason})") from None
+    elif kind is int:
+        if not -(2**63) <= value < 2**64:  # type: ignore[operator]
+            raise BadPayload(path, "an int of more than 64 bits; pass it as a str")
+    elif kind is float:
+        if not math.isfinite(value):  # type: ignore[arg-type]
+            raise BadPayload(path, f"{value!r} is no JSON number; pass None or a str")
+    elif kind is list or kind is tuple:
+        if depth >= MAX_DEPTH:
+            raise BadPayload(path, f"nested deeper than {MAX_DEPTH}")
+        for index, item in enumerate(value):  # type: ignore[arg-type,var-annotated]
+            if item is not None and item is not True and item is not False:
+                _check(item, f"{path}[{index}]", depth + 1)
+    elif kind is dict:
+        if depth >= MAX_DEPTH:
+            raise BadPayload(path, f"nested deeper than {MAX_DEPTH}")
+        for key, item in value.items():  # type: ignore[attr-defined]
+            if type(key) is not str:
+                raise BadPayload(path, f"the key {key!r} is of type {type(key).__name__}; JSON keys are str")
+            _check(key, f"{path} (a key)", depth + 1)
+            if item is not None and item is not True and item is not False:
+                _check(item, f"{path}[{key!r}]", depth + 1)
+    elif value is not None and value is not True and value is not False:
+        raise BadPayload(
+            path,
+            f"{kind.__name__} cannot be sent as JSON and come back the same; "
+            "allowed: None, bool, int, float, str, list, tuple, dict with str keys",
+        )
+
+
+def _decode(decoder: "msgspec.json.Decoder[Any]", data: bytes) -> Any:
+    try:
+        return decoder.decode(data)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise BadRecord(f"{error}") from None
