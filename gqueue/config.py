@@ -8,6 +8,7 @@ import math
 import os
 from collections.abc import Mapping
 from datetime import timedelta
+from pathlib import Path
 
 from attrs import frozen
 
@@ -34,9 +35,15 @@ def url_is_given(url: str | None, environ: Mapping[str, str] = os.environ) -> bo
     return bool(url or environ.get("GQUEUE_REDIS_URL") or environ.get("REDIS_URL"))
 
 
+def state_folder(environ: Mapping[str, str] = os.environ) -> Path:
+    """Return where the embedded server keeps its data: gqueue in $XDG_STATE_HOME (if absolute), else ~/.local/state."""
+    base = Path(environ.get("XDG_STATE_HOME", ""))
+    return (base if base.is_absolute() else Path("~/.local/state").expanduser()) / "gqueue"
+
+
 def to_ms(name: str, value: Seconds, *, least: float = 0.0, most: float = MAX_SECONDS) -> int:
     """Return seconds or a timedelta as whole milliseconds; raise BadSetting outside [least, most] seconds."""
-    seconds = value.total_seconds() if isinstance(value, timedelta) else value
+    seconds: object = value.total_seconds() if isinstance(value, timedelta) else value
     if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not math.isfinite(seconds):
         raise BadSetting(f"{name} must be seconds (a number) or a timedelta, not {value!r}")
     if not least <= seconds <= most:
@@ -44,7 +51,7 @@ def to_ms(name: str, value: Seconds, *, least: float = 0.0, most: float = MAX_SE
     return math.ceil(seconds * 1000)
 
 
-def to_count(name: str, value: int, *, least: int = 1, most: int = 2**31 - 1) -> int:
+def to_count(name: str, value: object, *, least: int = 1, most: int = 2**31 - 1) -> int:
     """Return *value* if it is an int in [least, most]; raise BadSetting."""
     if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
         raise BadSetting(f"{name} must be a whole number from {least:,} to {most:,}, not {value!r}")

@@ -44,7 +44,7 @@ def check_name(kind: str, name: object) -> str:
     raise BadName(f"{shown} cannot name a {kind}: a name has {NAME_RULE}")
 
 
-def check_priority(priority: float) -> float:
+def check_priority(priority: object) -> float:
     """Return *priority* as a float (-0.0 as 0.0); raise BadSetting if it is not a finite number."""
     if isinstance(priority, bool) or not isinstance(priority, int | float) or not math.isfinite(priority):
         raise BadSetting(f"priority {priority!r} is not a finite number; lower runs first, 0 is usual")
@@ -263,12 +263,17 @@ class Letter:
 
 @frozen
 class Look:
-    """What the queue knows of a job: its state, and, once it is done, the outcome as recorded (b"": not kept)."""
+    """What the queue knows of a job: its state, and, once it is done, the outcome as recorded (b"": not kept).
+
+    Of a dead letter also why it died: *reason* and *report*, which are there for as long as the letter is.
+    """
 
     state: State
     outcome: bytes = b""
     failures: int = 0
     crashes: int = 0
+    reason: Reason | None = None
+    report: bytes = b""
 
 
 @frozen

@@ -31,7 +31,7 @@ from gqueue.core.model import (
 
 
 class Store(Protocol):
-    """One queue, in memory or in Redis. Safe to use from several threads or greenlets, unless a method says otherwise."""
+    """One queue, in memory or in Redis. Safe for several threads or greenlets at once, unless a method says otherwise."""
 
     name: str
     rules: Rules
@@ -139,7 +139,7 @@ class Store(Protocol):
         ...
 
     def fence(self, *, now_ms: int | None = None) -> tuple[str, ...]:
-        """Fence the workers whose lease is over; return all fenced ones whose jobs are still to be taken back, sorted."""
+        """Fence the workers whose lease is over; return, sorted, all fenced ones with jobs still to be taken back."""
         ...
 
     def reap(self, worker: str, limit: int, *, now_ms: int | None = None) -> Reaped:

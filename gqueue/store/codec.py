@@ -60,10 +60,6 @@ _record = msgspec.json.Decoder(Record)
 _outcome = msgspec.json.Decoder(Outcome)
 _report = msgspec.json.Decoder(Report)
 
-CANCELLED = b'{"state":"cancelled"}'
-"""The outcome that the queue itself writes for a job that was cancelled before it ran, or failed after."""
-
-
 def encode_record(record: Record) -> bytes:
     """Return *record* as JSON; its arguments must have passed `check_payload`."""
     return _encoder.encode(record)

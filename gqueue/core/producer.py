@@ -1,0 +1,98 @@
+"""What a producer decides: how a batch is cut, what an answer means for it, when to ask again.
+
+Leaves who is admitted to `admission`, and the waiting itself to `gqueue.line`.
+"""
+
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from enum import Enum
+from typing import TypeVar
+
+from gqueue.core.admission import policy_inside_task
+from gqueue.core.model import LANE_MS, MOVE_BYTES, MOVE_LIMIT, Admission, Place, WhenFull
+
+T = TypeVar("T")
+
+SEND_AGAIN_MS = LANE_MS // 2
+"""For how long a call that may have arrived may be sent again: well before its answer is forgotten."""
+
+TELL_AFTER_MS = 5_000
+"""A wait for room that lasts so long is logged, once."""
+
+
+class Step(Enum):
+    """What to do after an answer."""
+
+    DONE = "done"
+    REFUSED = "refused"
+    ASK_AGAIN = "ask again"
+    WAIT = "wait"
+
+
+def policy(when_full: WhenFull, wait_ms: int | None, *, served_here: bool) -> WhenFull:
+    """Return the policy in force: who has no time to wait, or must not, is refused.
+
+    Args:
+        wait_ms: longest wait for room; None: for ever.
+        served_here: the call comes from a task, and its own worker serves the queue.
+    """
+    if wait_ms == 0 and when_full is WhenFull.WAIT:
+        return WhenFull.REJECT
+    return policy_inside_task(when_full, served_here=served_here)
+
+
+def next_step(asked: int, reply: Admission) -> Step:
+    """Return what a producer that asked for *asked* jobs does after *reply*.
+
+    A batch of which a part went in may find that room reaches its new place already; no hint may come for that.
+    """
+    if reply.accepted == asked:
+        return Step.DONE
+    if reply.place is None:
+        return Step.REFUSED
+    return Step.ASK_AGAIN if reply.ahead < reply.capacity - reply.depth else Step.WAIT
+
+
+def refusal(asked: WhenFull, wait_ms: int | None, *, served_here: bool) -> str:
+    """Return why a job was not let in, for people; the arguments are those of `policy`."""
+    if asked is WhenFull.SHED:
+        return "no ready job is less urgent than this one (when_full='shed')"
+    if asked is WhenFull.REJECT:
+        return "it was to be refused then (when_full='reject')"
+    if served_here:
+        return "a task never waits for room in a queue that its own worker serves"
+    if wait_ms == 0:
+        return "it was not to wait (wait_timeout=0)"
+    return f"no room came within {(wait_ms or 0) / 1000:g} s (wait_timeout)"
+
+
+def chunks(jobs: Iterable[T], size: Callable[[T], int], alike: Callable[[T], Hashable]) -> Iterator[list[T]]:
+    """Cut *jobs* into runs, in order, that one call may carry: 1,000 jobs and 4 MiB, unless one alone is larger.
+
+    Takes no more of *jobs* than the run at hand, and one.
+
+    Args:
+        size: bytes of a job's record.
+        alike: what must be equal among the jobs of a call: their policy.
+    """
+    run: list[T] = []
+    bytes_in_run, kind = 0, None
+    for job in jobs:
+        its_size, its_kind = size(job), alike(job)
+        if run and (len(run) == MOVE_LIMIT or bytes_in_run + its_size > MOVE_BYTES or its_kind != kind):
+            yield run
+            run, bytes_in_run = [], 0
+        run.append(job)
+        bytes_in_run, kind = bytes_in_run + its_size, its_kind
+    if run:
+        yield run
+
+
+def first_in_line(places: Iterable[tuple[Place, T]]) -> T | None:
+    """Return whose place is the best."""
+    best = min(places, key=lambda pair: pair[0], default=None)
+    return best[1] if best else None
+
+
+def tell_wait(waits_ms: Sequence[int]) -> bool:
+    """Return whether the waits for room, as long as they last by now, are worth a line in the log."""
+    return any(waited >= TELL_AFTER_MS for waited in waits_ms)
