@@ -1,0 +1,218 @@
+--[[ Admit jobs or a prefix of them; give the rest a place in line if they are to wait.
+
+  KEYS[1]   call:LANE   string  the lane's last number and reply
+  KEYS[2]   ready       zset    sequence .. id -> rank
+  KEYS[3]   suspects    zset    sequence .. id -> rank
+  KEYS[4]   scheduled   zset    id -> due time, ms
+  KEYS[5]   jobs        hash    id -> sequence, rank, a space, record
+  KEYS[6]   attempts    hash    id -> failed attempts
+  KEYS[7]   crashes     hash    id -> workers it lost
+  KEYS[8]   cancels     hash    id -> when it was asked for
+  KEYS[9]   progress    hash    id -> what the job reported
+  KEYS[10]  dead        zset    id -> died at, ms
+  KEYS[11]  shed        zset    id -> died at, ms
+  KEYS[12]  dead:jobs   hash    id -> the letter
+  KEYS[13]  awaited     zset    id -> until, ms
+  KEYS[14]  waiters     zset    place .. ticket -> rank
+  KEYS[15]  tickets     zset    place .. ticket -> live until, ms
+  KEYS[16]  wake        list    hints for workers
+  KEYS[17]  meta        hash    sequence, places, epoch, capacity
+  KEYS[18]  stats       hash    totals
+  ARGV[1]   now_ms         int    '': the server's TIME
+  ARGV[2]   call           int    number of the call in its lane, from 1
+  ARGV[3]   when_full      str    wait | reject | shed
+  ARGV[4]   capacity       int    >= 1
+  ARGV[5]   ticket         str    PRODUCER.N, or ''
+  ARGV[6]   place          int    number of the place the ticket has, or ''
+  ARGV[7]   place_rank     float  its rank, or ''
+  ARGV[8]   aging          float  rank added for each second since the epoch
+  ARGV[9]   letters_max    int    dead letters kept
+  ARGV[10]  letters_ms     int    for so long
+  ARGV[11]  shed_max       int    shed ones kept
+  ARGV[12]  result_ttl_ms  int    how long the outcome of a shed job is kept
+  ARGV[13]  lane_ms        int    how long the reply is kept
+  ARGV[14]  ticket_ms      int    how long a ticket lives
+  ARGV[15]  jobs           ...    4 each: id, priority, delay_ms, record; 1 .. 1000 jobs
+
+  Returns  {"ok", "ACCEPTED DEPTH CAPACITY PLACE_RANK PLACE AHEAD TAKEN,TAKEN,..."} | {"stale_call"}; "-" for none
+  Writes   result:ID, room:PRODUCER
+  Model    gqueue.core.scheduling.enqueue
+  Cost     O(jobs * log n)
+]]
+local lane, ready, suspects, scheduled, jobs = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
+local attempts, crashes, cancels, progress = KEYS[6], KEYS[7], KEYS[8], KEYS[9]
+local dead, shed, dead_jobs, awaited = KEYS[10], KEYS[11], KEYS[12], KEYS[13]
+local waiters, tickets, wake, meta, stats = KEYS[14], KEYS[15], KEYS[16], KEYS[17], KEYS[18]
+local call, when_full, brought = tonumber(ARGV[2]), ARGV[3], ARGV[4]
+local ticket, place, place_rank = ARGV[5], ARGV[6], ARGV[7]
+local aging = tonumber(ARGV[8])
+local limits = {letters_max = tonumber(ARGV[9]), letters_ms = tonumber(ARGV[10]), shed_max = tonumber(ARGV[11])}
+local result_ttl_ms, lane_ms, ticket_ms = ARGV[12], ARGV[13], tonumber(ARGV[14])
+local FIRST, FIELDS = 15, 4
+local SHED_REPORT = '{"error":"a more urgent job took its place in the full queue"}'
+local SHED_OUTCOME = '{"state":"dead","reason":"shed","error":"a more urgent job took its place in the full queue"}'
+-- include: clock
+-- include: entry
+-- include: count
+-- include: finish
+-- include: bury
+-- include: room
+-- include: line
+-- include: wake
+
+local last = redis.call('GET', lane)
+if last then
+  local number, reply = string.match(last, '^(%d+) (.*)$')
+  if tonumber(number) == call then
+    return {'ok', reply}
+  elseif tonumber(number) + 1 ~= call then
+    return {'stale_call'}
+  end
+end
+
+-- The first write is one that a full Redis refuses: nothing has been written then.
+local now = clock(ARGV[1])
+redis.call('HSET', meta, 'capacity', brought)
+redis.call('HSETNX', meta, 'epoch', whole(now))
+local known = redis.call('HMGET', meta, 'epoch', 'sequence', 'largest')
+local age_s = (now - tonumber(known[1])) / 1000
+local sequence, largest = tonumber(known[2] or '0'), tonumber(known[3] or '0')
+local dropped = drop_lapsed_tickets(now)
+
+local function rank_of(priority)
+  return aging == 0 and tonumber(priority) or tonumber(priority) + aging * age_s
+end
+
+local function text(rank)
+  return string.format('%.17g', rank)
+end
+
+local function standing(number)
+  return string.format('%013x', number) .. ticket
+end
+
+local total = (#ARGV - FIRST + 1) / FIELDS
+local first_rank = rank_of(ARGV[FIRST + 1])
+local others, ahead = redis.call('ZCARD', waiters), 0
+local room, mine = math.max(0, capacity() - depth()), nil
+local may_enter
+if place ~= '' then
+  mine = standing(tonumber(place))
+  redis.call('ZADD', waiters, place_rank, mine)
+  others = redis.call('ZCARD', waiters) - 1
+  ahead = redis.call('ZRANK', waiters, mine)
+  may_enter = math.max(0, room - ahead)
+else
+  ahead = redis.call('ZCOUNT', waiters, '-inf', text(first_rank))
+  may_enter = ahead == 0 and room or 0
+end
+local may_shed = when_full == 'shed' and ahead == 0
+local soonest = redis.call('ZRANGE', scheduled, 0, 0, 'WITHSCORES')[2]
+local has_dead = redis.call('EXISTS', dead_jobs) == 1
+local accepted, entered, shed_now, taken = 0, 0, 0, {}
+local made_ready, sooner = false, false
+local to_ready, to_schedule, old_results = {}, {}, {}
+
+local function flush()
+  if #to_ready > 0 then
+    redis.call('ZADD', ready, unpack(to_ready))
+    made_ready, to_ready = true, {}
+  end
+  if #to_schedule > 0 then
+    redis.call('ZADD', scheduled, unpack(to_schedule))
+    to_schedule = {}
+  end
+  if #old_results > 0 then
+    redis.call('UNLINK', unpack(old_results))
+    old_results = {}
+  end
+end
+
+local function enter(id, rank, delay_ms, record)
+  sequence = sequence + 1
+  local digits = string.format('%013x', sequence)
+  redis.call('HSET', jobs, id, digits .. text(rank) .. ' ' .. record)
+  old_results[#old_results + 1] = root .. 'result:' .. id
+  if #record + 64 > largest then
+    largest = #record + 64
+    redis.call('HSET', meta, 'largest', whole(largest))
+  end
+  if delay_ms > 0 then
+    local due = now + delay_ms
+    sooner = sooner or not soonest or due < tonumber(soonest)
+    to_schedule[#to_schedule + 1] = whole(due)
+    to_schedule[#to_schedule + 1] = id
+  else
+    to_ready[#to_ready + 1] = text(rank)
+    to_ready[#to_ready + 1] = digits .. id
+  end
+  if #to_ready + #to_schedule >= 2000 then
+    flush()
+  end
+end
+
+local function shed_for(rank)
+  flush()
+  local worst = redis.call('ZREVRANGE', ready, 0, 0, 'WITHSCORES')
+  if not worst[1] or tonumber(worst[2]) <= rank then
+    return false
+  end
+  local victim = string.sub(worst[1], 14)
+  redis.call('ZREM', ready, worst[1])
+  local failures = redis.call('HGET', attempts, victim) or '0'
+  bury(victim, 'shed', failures, SHED_REPORT, SHED_OUTCOME, result_ttl_ms, now, limits)
+  shed_now = shed_now + 1
+  return true
+end
+
+for index = 0, total - 1 do
+  local at = FIRST + index * FIELDS
+  local id, rank = ARGV[at], rank_of(ARGV[at + 1])
+  if redis.call('HEXISTS', jobs, id) == 1 or (has_dead and redis.call('HEXISTS', dead_jobs, id) == 1) then
+    taken[#taken + 1] = index
+  elseif others > 0 and rank > first_rank then
+    break -- a worse job of the same batch would overtake who waits between the two
+  elseif entered < may_enter then
+    enter(id, rank, tonumber(ARGV[at + 2]), ARGV[at + 3])
+    entered = entered + 1
+  elseif may_shed and shed_for(rank) then
+    has_dead = true
+    enter(id, rank, tonumber(ARGV[at + 2]), ARGV[at + 3])
+  else
+    break
+  end
+  accepted = accepted + 1
+end
+flush()
+redis.call('HSET', meta, 'sequence', whole(sequence))
+count('enqueued', entered + shed_now)
+count('shed', shed_now)
+
+local reply_place = '- - 0'
+if mine then
+  redis.call('ZREM', waiters, mine)
+  redis.call('ZREM', tickets, mine)
+end
+local waits = ticket ~= '' and when_full == 'wait' and accepted < total
+if waits then
+  local number, rank = place, place_rank
+  if number == '' or accepted > 0 then
+    number = redis.call('HINCRBY', meta, 'places', 1)
+    rank = text(rank_of(ARGV[FIRST + accepted * FIELDS + 1]))
+  end
+  local stands = standing(tonumber(number))
+  redis.call('ZADD', waiters, rank, stands)
+  redis.call('ZADD', tickets, whole(now + ticket_ms), stands)
+  reply_place = string.format('%s %s %d', rank, whole(tonumber(number)), redis.call('ZRANK', waiters, stands))
+end
+
+if made_ready or sooner then
+  hint_workers()
+end
+if dropped > 0 or waits or (mine and entered == 0) then
+  hint_room(now)
+end
+local reply = string.format(
+  '%d %d %s %s %s', accepted, depth(), whole(capacity()), reply_place, #taken > 0 and table.concat(taken, ',') or '-')
+redis.call('SET', lane, ARGV[2] .. ' ' .. reply, 'PX', lane_ms)
+return {'ok', reply}

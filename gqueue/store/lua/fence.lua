@@ -1,0 +1,35 @@
+--[[ Fence the workers whose lease is over: all later calls of theirs are refused. Their jobs are taken back by reap.
+
+  KEYS[1]  workers   zset  worker -> lease deadline, ms
+  KEYS[2]  lapsed    zset  worker -> when it was fenced, ms
+  KEYS[3]  calls     hash  worker -> number of its last call
+  KEYS[4]  asked     hash  worker -> quiet | stop
+  KEYS[5]  meta      hash  seen, lease
+  ARGV[1]  now_ms    int   '': the server's TIME
+  ARGV[2]  lease_ms  int   if none is in force
+
+  Returns  {"ok", {all lapsed workers, sorted, at most 1,000}}
+  Model    gqueue.core.scheduling.fence
+  Cost     O(workers over * log workers)
+]]
+local workers, lapsed, calls, asked, meta = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
+local lease_ms = ARGV[2]
+-- include: clock
+-- include: touch
+
+local now = clock(ARGV[1])
+redis.call('ZREM', workers, '') -- needs no memory: a full Redis lets the writes after it pass
+touch(now, lease_ms)
+for _, worker in ipairs(redis.call('ZRANGEBYSCORE', workers, '-inf', whole(now), 'LIMIT', 0, 1000)) do
+  redis.call('ZREM', workers, worker)
+  redis.call('HDEL', calls, worker)
+  redis.call('HDEL', asked, worker)
+  redis.call('ZADD', lapsed, whole(now), worker)
+end
+local all = redis.call('ZRANGE', lapsed, 0, -1)
+table.sort(all)
+local first = {}
+for i = 1, math.min(#all, 1000) do
+  first[i] = all[i]
+end
+return {'ok', first}

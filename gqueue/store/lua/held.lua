@@ -1,0 +1,43 @@
+--[[ Read back what a worker holds, best first.
+
+  KEYS[1]  workers         zset  worker -> lease deadline, ms
+  KEYS[2]  running:WORKER  hash  id -> number of the call that claimed it, claimed at (ms)
+  KEYS[3]  jobs            hash  id -> sequence, rank, a space, record
+  KEYS[4]  attempts        hash  id -> failed attempts
+  KEYS[5]  crashes         hash  id -> workers it lost
+  ARGV[1]  worker          str   its id
+
+  Returns  {"ok", {id, entry, failures, crashes, ...}} | {"lease_lost"}; at most 1,000 jobs and 4 MiB
+  Model    gqueue.core.scheduling.held
+  Cost     O(held * log held)
+]]
+local workers, running, jobs, attempts, crashes = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
+local worker = ARGV[1]
+-- include: entry
+
+if not redis.call('ZSCORE', workers, worker) then
+  return {'lease_lost'}
+end
+local order = {}
+for _, id in ipairs(redis.call('HKEYS', running)) do
+  local entry = redis.call('HGET', jobs, id)
+  if entry then
+    local sequence, rank = head(entry)
+    order[#order + 1] = {id, tonumber(rank), sequence}
+  end
+end
+table.sort(order, function(a, b)
+  return a[2] < b[2] or (a[2] == b[2] and a[3] < b[3])
+end)
+local ids = {}
+for i = 1, math.min(#order, MOVE_LIMIT) do
+  ids[i] = order[i][1]
+end
+local held = {}
+for _, id in ipairs(within_bytes(ids)) do
+  held[#held + 1] = id
+  held[#held + 1] = redis.call('HGET', jobs, id)
+  held[#held + 1] = redis.call('HGET', attempts, id) or '0'
+  held[#held + 1] = redis.call('HGET', crashes, id) or '0'
+end
+return {'ok', held}

@@ -1,0 +1,79 @@
+--[[ Give jobs of a worker back, place kept and no attempt used; deregister it with the last of them.
+
+  KEYS[1]   workers         zset  worker -> lease deadline, ms
+  KEYS[2]   lapsed          zset  worker -> when it was fenced, ms
+  KEYS[3]   calls           hash  worker -> number of its last call
+  KEYS[4]   asked           hash  worker -> quiet | stop
+  KEYS[5]   running:WORKER  hash  id -> number of the call that claimed it, claimed at (ms)
+  KEYS[6]   ready           zset  sequence .. id -> rank
+  KEYS[7]   suspects        zset  sequence .. id -> rank
+  KEYS[8]   jobs            hash  id -> sequence, rank, a space, record
+  KEYS[9]   attempts        hash  id -> failed attempts
+  KEYS[10]  crashes         hash  id -> workers it lost
+  KEYS[11]  cancels         hash  id -> when it was asked for
+  KEYS[12]  progress        hash  id -> what the job reported
+  KEYS[13]  awaited         zset  id -> until, ms
+  KEYS[14]  wake            list  hints for workers
+  KEYS[15]  meta            hash  paused
+  KEYS[16]  stats           hash  totals
+  ARGV[1]   worker         str  its id
+  ARGV[2]   limit          int  1 .. 1000 jobs a call
+  ARGV[3]   max_crashes    int  >= 1
+  ARGV[4]   result_ttl_ms  int  how long the outcome of a job that is cancelled here is kept
+
+  Returns  {"ok", left} | {"lease_lost"}
+  Writes   result:ID
+  Model    gqueue.core.scheduling.leave
+  Cost     O(held * log held + limit * log n)
+]]
+local workers, lapsed, calls, asked, running = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
+local ready, suspects, jobs, attempts, crashes = KEYS[6], KEYS[7], KEYS[8], KEYS[9], KEYS[10]
+local cancels, progress, awaited = KEYS[11], KEYS[12], KEYS[13]
+local wake, meta, stats = KEYS[14], KEYS[15], KEYS[16]
+local worker, limit, max_crashes, result_ttl_ms = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4]
+-- include: entry
+-- include: suspect
+-- include: count
+-- include: finish
+-- include: wake
+
+if redis.call('ZSCORE', lapsed, worker) then
+  return {'lease_lost'}
+end
+if not redis.call('ZSCORE', workers, worker) then
+  return {'ok', 0}
+end
+redis.call('ZREM', ready, '') -- needs no memory: a full Redis lets the writes after it pass
+local all, ids = redis.call('HKEYS', running), {}
+table.sort(all)
+for i = 1, math.min(#all, limit) do
+  ids[i] = all[i]
+end
+local given_back, cancelled = 0, 0
+for _, id in ipairs(within_bytes(ids)) do
+  redis.call('HDEL', running, id)
+  local entry = redis.call('HGET', jobs, id)
+  if not entry then
+    drop(id)
+  elseif redis.call('HEXISTS', cancels, id) == 1 then
+    cancel_now(id, result_ttl_ms)
+    cancelled = cancelled + 1
+  else
+    redis.call('HDEL', progress, id)
+    local sequence, rank = head(entry)
+    make_ready(id, sequence, rank, max_crashes)
+    given_back = given_back + 1
+  end
+end
+count('given_back', given_back)
+count('cancelled', cancelled)
+if given_back > 0 then
+  hint_workers()
+end
+local left = redis.call('HLEN', running)
+if left == 0 then
+  redis.call('ZREM', workers, worker)
+  redis.call('HDEL', calls, worker)
+  redis.call('HDEL', asked, worker)
+end
+return {'ok', left}

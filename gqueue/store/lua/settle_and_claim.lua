@@ -1,0 +1,256 @@
+--[[ Record what ended, promote what is due, claim what comes next: the heart, one round trip.
+
+  KEYS[1]   workers         zset  worker -> lease deadline, ms
+  KEYS[2]   calls           hash  worker -> number of its last call
+  KEYS[3]   running:WORKER  hash  id -> number of the call that claimed it, claimed at (ms)
+  KEYS[4]   ready           zset  sequence .. id -> rank
+  KEYS[5]   suspects        zset  sequence .. id -> rank
+  KEYS[6]   scheduled       zset  id -> due time, ms
+  KEYS[7]   jobs            hash  id -> sequence, rank, a space, record
+  KEYS[8]   attempts        hash  id -> failed attempts
+  KEYS[9]   crashes         hash  id -> workers it lost
+  KEYS[10]  cancels         hash  id -> when it was asked for
+  KEYS[11]  progress        hash  id -> what the job reported
+  KEYS[12]  dead            zset  id -> died at, ms
+  KEYS[13]  shed            zset  id -> died at, ms
+  KEYS[14]  dead:jobs       hash  id -> the letter
+  KEYS[15]  awaited         zset  id -> until, ms
+  KEYS[16]  waiters         zset  place .. ticket -> rank
+  KEYS[17]  tickets         zset  place .. ticket -> live until, ms
+  KEYS[18]  wake            list  hints for workers
+  KEYS[19]  meta            hash  seen, lease, paused, largest
+  KEYS[20]  stats           hash  totals
+  ARGV[1]   now_ms       int  '': the server's TIME
+  ARGV[2]   worker       str  its id
+  ARGV[3]   call         int  last + 1: applied; last: answered again
+  ARGV[4]   limit        int  0 .. 1000 jobs to claim
+  ARGV[5]   lease_ms     int  if none is in force
+  ARGV[6]   max_crashes  int  >= 1
+  ARGV[7]   letters_max  int  dead letters kept
+  ARGV[8]   letters_ms   int  for so long
+  ARGV[9]   shed_max     int  shed ones kept
+  ARGV[10]  done         int  how many ids follow: 0 .. 1000
+  ARGV[11]  ended        ...  ids of jobs that succeeded without a result; then 7 each of the others: id, move,
+                              delay_ms, reason, report, outcome, ttl_ms; 0 .. 1000 of them
+
+  Returns  {"ok", left, due_in_ms or "", {skipped}, {id, entry, ...}, {failures}, {crashes}}
+           | {"lease_lost"} | {"stale_call"}; failures and crashes are empty if all are 0
+  Writes   result:ID, room:PRODUCER
+  Model    gqueue.core.scheduling.settle_and_claim
+  Cost     O((ended + due + limit) * log n)
+]]
+local workers, calls, running, ready, suspects = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
+local scheduled, jobs, attempts, crashes, cancels = KEYS[6], KEYS[7], KEYS[8], KEYS[9], KEYS[10]
+local progress, dead, shed, dead_jobs, awaited = KEYS[11], KEYS[12], KEYS[13], KEYS[14], KEYS[15]
+local waiters, tickets, wake, meta, stats = KEYS[16], KEYS[17], KEYS[18], KEYS[19], KEYS[20]
+local worker, call, limit = ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
+local lease_ms, max_crashes = ARGV[5], tonumber(ARGV[6])
+local limits = {letters_max = tonumber(ARGV[7]), letters_ms = tonumber(ARGV[8]), shed_max = tonumber(ARGV[9])}
+local done = tonumber(ARGV[10])
+local FIRST, FIELDS = 11, 7
+-- include: clock
+-- include: entry
+-- include: touch
+-- include: suspect
+-- include: count
+-- include: finish
+-- include: bury
+-- include: room
+-- include: wake
+
+if not redis.call('ZSCORE', workers, worker) then
+  return {'lease_lost'}
+end
+local last = tonumber(redis.call('HGET', calls, worker) or '0')
+if call ~= last and call ~= last + 1 then
+  return {'stale_call'}
+end
+local now = clock(ARGV[1])
+redis.call('ZREM', ready, '') -- needs no memory: a full Redis lets the writes after it pass
+redis.call('ZADD', workers, 'XX', whole(now + touch(now, lease_ms)), worker)
+local paused = redis.call('HGET', meta, 'paused') == '1'
+
+local function holds_suspect()
+  if redis.call('EXISTS', crashes) == 0 then
+    return false
+  end
+  for _, id in ipairs(redis.call('HKEYS', running)) do
+    if is_suspect(redis.call('HGET', crashes, id), max_crashes) then
+      return true
+    end
+  end
+  return false
+end
+
+local function answer(ids, entries, skipped)
+  local left = 'nothing'
+  if paused then
+    left = 'paused'
+  elseif redis.call('EXISTS', ready) == 1 then
+    left = 'more'
+  elseif redis.call('EXISTS', suspects) == 1 and not holds_suspect() then
+    left = 'more'
+  end
+  if left == 'more' then
+    hint_workers()
+  end
+  local due = redis.call('ZRANGE', scheduled, 0, 0, 'WITHSCORES')[2]
+  local claimed, failures, lost = {}, {}, {}
+  for i, id in ipairs(ids) do
+    claimed[2 * i - 1], claimed[2 * i] = id, entries[i]
+  end
+  if #ids > 0 and redis.call('EXISTS', attempts) == 1 then
+    failures = redis.call('HMGET', attempts, unpack(ids))
+  end
+  if #ids > 0 and redis.call('EXISTS', crashes) == 1 then
+    lost = redis.call('HMGET', crashes, unpack(ids))
+  end
+  local due_in_ms = due and whole(math.max(0, tonumber(due) - now)) or ''
+  return {'ok', left, due_in_ms, skipped, claimed, failures, lost}
+end
+
+if call == last then
+  local again = {}
+  local all = redis.call('HGETALL', running)
+  for i = 1, #all, 2 do
+    if string.match(all[i + 1], '^%d+') == ARGV[3] then
+      local entry = redis.call('HGET', jobs, all[i])
+      if entry then
+        local sequence, rank = head(entry)
+        again[#again + 1] = {all[i], entry, tonumber(rank), sequence}
+      end
+    end
+  end
+  table.sort(again, function(a, b)
+    return a[3] < b[3] or (a[3] == b[3] and a[4] < b[4])
+  end)
+  local ids, entries = {}, {}
+  for i, job in ipairs(again) do
+    ids[i], entries[i] = job[1], job[2]
+  end
+  return answer(ids, entries, {})
+end
+
+-- Most batches are successes of jobs of which nothing else is kept: `sparse` is then 0.
+local skipped, succeeded, retried, cancelled, died = {}, 0, 0, 0, 0
+local sparse = redis.call('EXISTS', attempts, crashes, cancels, progress, awaited)
+if done > 0 then
+  local held, mine = redis.call('HMGET', running, unpack(ARGV, FIRST, FIRST + done - 1)), {}
+  for i = 1, done do
+    local id = ARGV[FIRST + i - 1]
+    if held[i] and not mine[id] then
+      mine[#mine + 1] = id
+      mine[id] = true
+    else
+      skipped[#skipped + 1] = id
+    end
+  end
+  succeeded = #mine
+  if succeeded > 0 then
+    redis.call('HDEL', running, unpack(mine))
+    if sparse == 0 then
+      redis.call('HDEL', jobs, unpack(mine))
+    else
+      for _, id in ipairs(mine) do
+        drop(id)
+        keep(id, '', '0')
+      end
+    end
+  end
+end
+
+for at = FIRST + done, #ARGV, FIELDS do
+  local id, move, ttl_ms = ARGV[at], ARGV[at + 1], ARGV[at + 6]
+  if redis.call('HDEL', running, id) == 0 then
+    skipped[#skipped + 1] = id
+  elseif move == 'succeed' then
+    if sparse == 0 then
+      redis.call('HDEL', jobs, id)
+    else
+      drop(id)
+    end
+    keep(id, ARGV[at + 5], ttl_ms)
+    succeeded = succeeded + 1
+  elseif move == 'cancel' or redis.call('HEXISTS', cancels, id) == 1 then
+    cancel_now(id, ttl_ms)
+    cancelled = cancelled + 1
+  elseif move == 'retry' then
+    redis.call('HINCRBY', attempts, id, 1)
+    redis.call('HDEL', progress, id)
+    redis.call('ZADD', scheduled, whole(now + tonumber(ARGV[at + 2])), id)
+    retried = retried + 1
+  else
+    local failures = tonumber(redis.call('HGET', attempts, id) or '0') + 1
+    bury(id, ARGV[at + 3], failures, ARGV[at + 4], ARGV[at + 5], ttl_ms, now, limits)
+    died = died + 1
+  end
+end
+
+local due = redis.call('ZRANGEBYSCORE', scheduled, '-inf', whole(now), 'LIMIT', 0, MOVE_LIMIT)
+for _, id in ipairs(within_bytes(due)) do
+  local entry = redis.call('HGET', jobs, id)
+  redis.call('ZREM', scheduled, id)
+  if entry then
+    local sequence, rank = head(entry)
+    make_ready(id, sequence, rank, max_crashes)
+  end
+end
+
+local ids, entries, from_ready = {}, {}, 0
+if limit > 0 and not paused then
+  local members = redis.call('ZRANGE', ready, 0, limit - 1)
+  local suspect
+  if redis.call('EXISTS', suspects) == 1 and not holds_suspect() then
+    suspect = redis.call('ZRANGE', suspects, 0, 0, 'WITHSCORES')
+    local better = redis.call('ZCOUNT', ready, '-inf', '(' .. suspect[2])
+    for _, member in ipairs(redis.call('ZRANGEBYSCORE', ready, suspect[2], suspect[2], 'LIMIT', 0, limit)) do
+      better = better + (member < suspect[1] and 1 or 0)
+    end
+    if better < limit then
+      table.insert(members, better + 1, suspect[1])
+      members[limit + 1] = nil
+    else
+      suspect = nil
+    end
+  end
+  for i, member in ipairs(members) do
+    ids[i] = string.sub(member, 14)
+  end
+  if limit * tonumber(redis.call('HGET', meta, 'largest') or '0') > MOVE_BYTES then
+    ids = within_bytes(ids)
+  end
+  if #ids > 0 then
+    local found, claims, known = redis.call('HMGET', jobs, unpack(ids)), {}, {}
+    local value = ARGV[3] .. ' ' .. whole(now)
+    for i, id in ipairs(ids) do
+      if suspect and members[i] == suspect[1] then
+        redis.call('ZREM', suspects, suspect[1])
+      else
+        from_ready = from_ready + 1
+      end
+      if found[i] then -- else a member without a record: it is dropped from where it waited
+        known[#known + 1], entries[#entries + 1] = id, found[i]
+        claims[#claims + 1] = id
+        claims[#claims + 1] = value
+      end
+    end
+    if from_ready > 0 then
+      redis.call('ZREMRANGEBYRANK', ready, 0, from_ready - 1)
+    end
+    if #claims > 0 then
+      redis.call('HSET', running, unpack(claims))
+    end
+    ids = known
+  end
+end
+redis.call('HSET', calls, worker, ARGV[3])
+count('skipped', #skipped)
+count('succeeded', succeeded)
+count('retried', retried)
+count('cancelled', cancelled)
+count('dead', died)
+count('claimed', #ids)
+if #ids > 0 then
+  hint_room(now)
+end
+return answer(ids, entries, skipped)
