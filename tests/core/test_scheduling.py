@@ -5,6 +5,7 @@ That Redis does the same is shown by tests/store/test_model.py.
 
 import pytest
 from attrs import evolve
+from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
@@ -15,6 +16,8 @@ from gqueue.core.scheduling import QueueState
 from gqueue.core.scheduling.state import where
 from gqueue.errors import LeaseLost, NotLapsed, StaleCall
 from tests.strategies import IDS, LEASE_MS, RULES, WORKERS, batches, ids, priorities, settlements, steps_ms, ttls_ms
+
+LAWS = evolve(RULES, max_crashes=2)
 
 
 class Laws(RuleBasedStateMachine):
@@ -38,7 +41,7 @@ class Laws(RuleBasedStateMachine):
         before, self.calls = self.state, self.calls + 1
         reply = self.do(
             scheduling.enqueue,
-            RULES,
+            LAWS,
             f"lane-{producer}",
             self.state.lanes[f"lane-{producer}"].call + 1 if f"lane-{producer}" in self.state.lanes else 1,
             jobs,
@@ -62,7 +65,7 @@ class Laws(RuleBasedStateMachine):
     @rule(worker=st.sampled_from(WORKERS))
     def register(self, worker):
         if worker not in self.state.lapsed:
-            self.do(scheduling.register, RULES, worker, now_ms=self.now_ms)
+            self.do(scheduling.register, LAWS, worker, now_ms=self.now_ms)
 
     @rule(
         worker=st.sampled_from(WORKERS),
@@ -74,7 +77,7 @@ class Laws(RuleBasedStateMachine):
     def settle_and_claim(self, worker, ahead, done, outcomes, limit):
         before = self.state
         call = before.calls.get(worker, 0) + ahead
-        reply = self.do(scheduling.settle_and_claim, RULES, worker, call, done, outcomes, limit, now_ms=self.now_ms)
+        reply = self.do(scheduling.settle_and_claim, LAWS, worker, call, done, outcomes, limit, now_ms=self.now_ms)
         if isinstance(reply, Exception):
             assert self.state == before, "a refused call changed something"
             return
@@ -83,23 +86,50 @@ class Laws(RuleBasedStateMachine):
         assert [(e.rank, e.sequence) for e in claimed] == sorted((e.rank, e.sequence) for e in claimed)
         if ahead and claimed:
             waiting = [self.state.jobs[i] for i in self.state.ready]
-            ready_claimed = [self.state.jobs[j.id] for j in reply.jobs if j.crashes < RULES.max_crashes - 1]
+            ready_claimed = [self.state.jobs[j.id] for j in reply.jobs if j.crashes < LAWS.max_crashes - 1]
             assert all(c[:2] < w[:2] for c in ready_claimed for w in waiting), "a better job was left waiting"
         held = self.state.running.get(worker, {})
-        assert sum(self.state.crashes.get(i, 0) >= RULES.max_crashes - 1 for i in held) <= 1, "two suspects at once"
+        assert sum(self.state.crashes.get(i, 0) >= LAWS.max_crashes - 1 for i in held) <= 1, "two suspects at once"
 
     @rule(worker=st.sampled_from(WORKERS))
     def heartbeat(self, worker):
-        self.do(scheduling.heartbeat, RULES, worker, now_ms=self.now_ms)
+        self.do(scheduling.heartbeat, LAWS, worker, now_ms=self.now_ms)
+        for job_id in self.state.running.get(worker, {}):
+            self.do(scheduling.report_progress, worker, job_id, b"1")
+
+    @rule(jobs=batches, producer=st.sampled_from("pq"))
+    def enqueue_into_little_room(self, jobs, producer):
+        self.enqueue(jobs, WhenFull.WAIT, max(1, self.state.depth), producer)
+
+    @rule(jobs=batches, victim=st.sampled_from(WORKERS), limit=st.integers(1, 4), dies=st.booleans())
+    def a_worker_takes_all_and_may_die(self, jobs, victim, limit, dies):
+        self.enqueue(jobs, WhenFull.REJECT, 4, "r")
+        self.register(victim)
+        call = self.state.calls.get(victim, 0) + 1
+        self.do(scheduling.settle_and_claim, LAWS, victim, call, [], [], limit, now_ms=self.now_ms)
+        for _ in range(4 if dies else 0):
+            self.now_ms += LEASE_MS // 3
+            for other in WORKERS:
+                if other != victim:
+                    self.heartbeat(other)
+            self.fence_and_reap()
+
+    @rule(
+        worker=st.sampled_from(WORKERS), outcomes=st.lists(settlements, min_size=1, max_size=3), pick=st.integers(0, 3)
+    )
+    def settle_what_it_holds(self, worker, outcomes, pick):
+        held = sorted(self.state.running.get(worker, ()))
+        outcomes = [o._replace(job_id=held[(pick + i) % len(held)]) for i, o in enumerate(outcomes) if held]
+        self.settle_and_claim(worker, 1, [], outcomes, 1)
 
     @rule()
     def fence_and_reap(self):
-        for worker in self.do(scheduling.fence, RULES, now_ms=self.now_ms):
-            self.do(scheduling.reap, RULES, worker, 2, now_ms=self.now_ms)
+        for worker in self.do(scheduling.fence, LAWS, now_ms=self.now_ms):
+            self.do(scheduling.reap, LAWS, worker, 2, now_ms=self.now_ms)
 
     @rule(worker=st.sampled_from(WORKERS), limit=st.integers(1, 2))
     def leave(self, worker, limit):
-        self.do(scheduling.leave, RULES, worker, limit, now_ms=self.now_ms)
+        self.do(scheduling.leave, LAWS, worker, limit, now_ms=self.now_ms)
 
     @rule(job_id=ids, ttl_ms=ttls_ms)
     def cancel(self, job_id, ttl_ms):
@@ -107,7 +137,7 @@ class Laws(RuleBasedStateMachine):
 
     @rule(job_id=ids, priority=priorities)
     def set_priority(self, job_id, priority):
-        self.do(scheduling.set_priority, RULES, job_id, priority, now_ms=self.now_ms)
+        self.do(scheduling.set_priority, LAWS, job_id, priority, now_ms=self.now_ms)
 
     @rule(job_ids=st.lists(ids, max_size=2), force=st.booleans())
     def redrive(self, job_ids, force):
@@ -153,11 +183,12 @@ class Laws(RuleBasedStateMachine):
     @invariant()
     def dead_letters_are_bounded(self):
         shed = sum(death.reason is Reason.SHED for death in self.state.letters.values())
-        assert shed <= RULES.shed_max
-        assert len(self.state.letters) - shed <= RULES.letters_max
+        assert shed <= LAWS.shed_max
+        assert len(self.state.letters) - shed <= LAWS.letters_max
 
 
 TestLaws = Laws.TestCase
+TestLaws.settings = settings(max_examples=3 * settings().max_examples)
 
 
 # Examples.

@@ -2,22 +2,25 @@
 
 import itertools
 
+import pytest
+from attrs import evolve
 from hypothesis import strategies as st
-from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, rule
+from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
 from gqueue.core.model import Ask, State, Ticket, WhenFull
 from gqueue.errors import GqueueError
 from gqueue.store import open_store
 from gqueue.store.memory import MemoryStore
-from tests.strategies import RULES, batches, ids, priorities, settlements, steps_ms, ttls_ms
+from tests.strategies import LEASE_MS, RULES, batches, ids, priorities, settlements, steps_ms, ttls_ms
 
 MINUTE_MS = 60_000
+picks = st.integers(0, 3)
 names = (f"model-{number}" for number in itertools.count())
 
 
-def reply_or_error(store, call, **arguments):
+def reply_or_error(store, operation, **arguments):
     try:
-        return getattr(store, call)(**arguments)
+        return getattr(store, operation)(**arguments)
     except GqueueError as refused:
         return type(refused), str(refused)
 
@@ -38,13 +41,13 @@ def machine(url, rules):
         def teardown(self):
             self.redis.close()
 
-        def both(self, call, *, timed=True, **arguments):
+        def both(self, operation, *, timed=True, **arguments):
             """Make the call on both, expect equal replies or equal refusals, and return the reply."""
             clock = {"now_ms": self.now_ms} if timed else {}
             expected, actual = (
-                reply_or_error(store, call, **arguments, **clock) for store in (self.model, self.redis)
+                reply_or_error(store, operation, **arguments, **clock) for store in (self.model, self.redis)
             )
-            assert expected == actual, f"{call}: the model says {expected}, Redis {actual}"
+            assert expected == actual, f"{operation}: the model says {expected}, Redis {actual}"
             return actual
 
         # Producers.
@@ -61,6 +64,10 @@ def machine(url, rules):
         def enqueue(self, jobs, when_full, capacity, lane, ahead, ticket):
             newcomer = Ticket(ticket) if when_full is WhenFull.WAIT else None
             return self.send(lane, ahead, jobs, when_full, capacity, newcomer)
+
+        @rule(jobs=batches)
+        def enqueue_plainly(self, jobs):
+            self.send("l3", 1, jobs, WhenFull.REJECT, 4, None)
 
         @rule(
             target=standing,
@@ -83,18 +90,19 @@ def machine(url, rules):
             self.calls[lane] = call
             return Ticket(ticket.name if ticket else "p.9", reply.place)
 
-        @rule(tickets=st.lists(standing, max_size=3))
-        def renew_tickets(self, tickets):
+        @rule(tickets=st.lists(standing, max_size=3), leaves=st.booleans())
+        def renew_tickets_or_leave(self, tickets, leaves):
             placed = [ticket for ticket in tickets if ticket.place]
-            if placed:
+            if placed and leaves:
+                self.both("leave_line", ticket=placed[0])
+            elif placed:
                 self.both("renew_tickets", tickets=placed)
 
-        @rule(ticket=standing)
-        def leave_line(self, ticket):
-            if ticket.place:
-                self.both("leave_line", ticket=ticket)
-
         # Workers; a fenced worker's id never comes back.
+
+        @initialize(target=workers)
+        def register_first(self):
+            return self.register()
 
         @rule(target=workers)
         def register(self):
@@ -117,39 +125,62 @@ def machine(url, rules):
             if not isinstance(reply, tuple):
                 self.calls[worker] = call
 
-        @rule(worker=workers)
-        def held(self, worker):
-            self.both("held", worker=worker)
+        def live(self, pick):
+            """Return one of the workers that have a lease, as far as there is one."""
+            registered = sorted(self.model.snapshot()["workers"])
+            return registered[pick % len(registered)] if registered else self.register()
 
-        @rule(worker=workers)
-        def heartbeat(self, worker):
-            self.both("heartbeat", worker=worker)
+        @rule(pick=picks, jobs=batches, dies=st.booleans())
+        def a_worker_takes_all_and_may_die(self, pick, jobs, dies):
+            self.enqueue_plainly(jobs)
+            survivor, victim = self.live(pick), self.register()
+            self.claim(worker=victim, limit=4)
+            if dies:
+                self.all_but_one_fall_silent(survivor)
 
-        @rule()
-        def fence(self):
-            self.both("fence")
+        @rule(pick=picks, chosen=st.lists(picks, min_size=1, max_size=3), outcome=settlements)
+        def settle_what_it_holds(self, pick, chosen, outcome):
+            worker = self.live(pick)
+            held = sorted(self.model.snapshot()["running"].get(worker, ()))
+            outcomes = [outcome._replace(job_id=held[number % len(held)]) for number in chosen if held]
+            self.settle_and_claim(worker=worker, ahead=1, done=[], outcomes=outcomes, limit=1)
+
+        @rule(pick=picks, limit=st.integers(1, 3))
+        def claim_live(self, pick, limit):
+            self.claim(self.live(pick), limit)
+
+        def claim(self, worker, limit):
+            self.settle_and_claim(worker=worker, ahead=1, done=[], outcomes=[], limit=limit)
 
         @rule(worker=workers, limit=st.integers(1, 3))
-        def reap(self, worker, limit):
+        def fence_and_reap(self, worker, limit):
+            self.both("fence")
             self.both("reap", worker=worker, limit=limit)
+
+        def all_but_one_fall_silent(self, survivor):
+            for _ in range(4):
+                self.now_ms += LEASE_MS // 3
+                self.both("heartbeat", worker=survivor)
+                lapsed = self.both("fence")
+            for worker in lapsed:
+                self.both("reap", worker=worker, limit=3)
 
         @rule(worker=workers, limit=st.integers(1, 3))
         def leave(self, worker, limit):
             self.both("leave", worker=worker, limit=limit)
 
-        @rule(worker=workers, job_id=ids)
-        def report_progress(self, worker, job_id):
-            self.both("report_progress", worker=worker, job_id=job_id, progress=b"[1]")
+        @rule(worker=workers, job_id=ids, what=st.sampled_from(Ask), call=st.integers(0, 5))
+        def a_worker_is_talked_to(self, worker, job_id, what, call):
+            if call <= 2:
+                self.both("heartbeat", worker=worker)
+            elif call == 3:
+                self.both("held", worker=worker)
+            elif call == 4:
+                self.both("report_progress", worker=worker, job_id=job_id, progress=b"[1]")
+            else:
+                self.both("ask", timed=False, worker=worker, what=what)
 
         # Handles and operators.
-
-        @rule(job_ids=st.lists(ids, min_size=1, max_size=4))
-        def look(self, job_ids):
-            self.both("look", job_ids=job_ids)
-
-        @rule(job_ids=st.lists(ids, min_size=1, max_size=2))
-        def await_done(self, job_ids):
-            self.both("await_done", job_ids=job_ids)
 
         @rule(job_id=ids, ttl_ms=ttls_ms)
         def cancel(self, job_id, ttl_ms):
@@ -159,52 +190,34 @@ def machine(url, rules):
         def set_priority(self, job_id, priority):
             self.both("set_priority", job_id=job_id, priority=priority)
 
-        @rule(job_ids=st.lists(ids, min_size=1, max_size=3), force=st.booleans())
-        def redrive(self, job_ids, force):
-            self.both("redrive", job_ids=job_ids, force=force)
+        @rule(job_ids=st.lists(ids, min_size=1, max_size=3), force=st.booleans(), delete=st.sampled_from([0, 0, 1]))
+        def redrive_or_delete(self, job_ids, force, delete):
+            if delete:
+                self.both("delete_letters", timed=False, job_ids=job_ids)
+            else:
+                self.both("redrive", job_ids=job_ids, force=force)
 
-        @rule(job_ids=st.lists(ids, min_size=1, max_size=2))
-        def delete_letters(self, job_ids):
-            self.both("delete_letters", timed=False, job_ids=job_ids)
+        @rule(change=st.sampled_from(["pause", "resume", "resume", "capacity", "purge"]), number=st.integers(0, 3))
+        def the_queue_is_changed(self, change, number):
+            if change == "purge":
+                self.both("purge", limit=number + 1)
+            elif change == "capacity":
+                self.both("set_capacity", capacity=number or None)
+            else:
+                self.both(change, timed=False)
 
-        @rule(shed=st.booleans(), offset=st.integers(0, 2), limit=st.integers(0, 3))
-        def letters(self, shed, offset, limit):
-            self.both("letters", timed=False, shed=shed, offset=offset, limit=limit)
-
-        @rule(limit=st.integers(1, 2))
-        def purge(self, limit):
-            self.both("purge", limit=limit)
-
-        @rule(
-            state=st.sampled_from([State.READY, State.SCHEDULED]), offset=st.integers(0, 2), limit=st.integers(0, 3)
-        )
-        def inspect(self, state, offset, limit):
-            self.both("inspect", timed=False, state=state, offset=offset, limit=limit)
-
-        @rule(pause=st.booleans())
-        def pause_or_resume(self, pause):
-            self.both("pause" if pause else "resume", timed=False)
-
-        @rule(capacity=st.sampled_from([None, 1, 3]))
-        def set_capacity(self, capacity):
-            self.both("set_capacity", capacity=capacity)
-
-        @rule(worker=workers, what=st.sampled_from(Ask))
-        def ask(self, worker, what):
-            self.both("ask", timed=False, worker=worker, what=what)
-
-        @rule()
-        def list_workers(self):
+        @rule(job_ids=st.lists(ids, min_size=1, max_size=4), offset=st.integers(0, 2), limit=st.integers(0, 3))
+        def all_is_looked_at(self, job_ids, offset, limit):
+            self.both("look", job_ids=job_ids)
+            self.both("await_done", job_ids=job_ids)
             self.both("workers")
+            for shed in (False, True):
+                self.both("letters", timed=False, shed=shed, offset=offset, limit=limit)
+            for state in (State.READY, State.SCHEDULED):
+                self.both("inspect", timed=False, state=state, offset=offset, limit=limit)
 
-        # Time.
-
-        @rule(step_ms=steps_ms)
-        def time_passes(self, step_ms):
-            self.now_ms += step_ms
-
-        @rule(step_ms=st.sampled_from([-1, -150, -151, -10_000]))
-        def the_clock_is_stepped_back(self, step_ms):
+        @rule(step_ms=st.one_of(steps_ms, st.sampled_from([-1, -150, -151, -10_000])))
+        def time_passes_or_is_stepped_back(self, step_ms):
             self.now_ms += step_ms
 
         @invariant()
@@ -226,14 +239,13 @@ def comparable(snapshot):
     return {**snapshot, "results": results}
 
 
-def test_redis_does_what_the_model_does(server):
-    from hypothesis.stateful import run_state_machine_as_test
-
-    run_state_machine_as_test(machine(server.url, RULES))
-
-
-def test_redis_does_what_the_model_does_under_aging(server):
-    from attrs import evolve
-    from hypothesis.stateful import run_state_machine_as_test
-
-    run_state_machine_as_test(machine(server.url, evolve(RULES, aging_per_second=0.3)))
+@pytest.mark.parametrize(
+    "rules",
+    [
+        pytest.param(RULES, id="plain"),
+        pytest.param(evolve(RULES, max_crashes=2), id="suspects"),
+        pytest.param(evolve(RULES, max_crashes=2, aging_per_second=0.3), id="aging"),
+    ],
+)
+def test_redis_does_what_the_model_does(server, rules):
+    run_state_machine_as_test(machine(server.url, rules))
