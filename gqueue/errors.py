@@ -36,11 +36,13 @@ class StoreUnavailable(GqueueError, ConnectionError):
     """Redis could not be reached, or did not answer, for as long as the call may be retried.
 
     `job_ids` are the jobs that were on their way; `may_be_in` tells whether they may have been stored: the
-    request was sent, and no reply came.
+    request was sent, and no reply came. `admitted` holds the ids of the jobs of the batch that are in, in order.
     """
 
-    def __init__(self, what: str, job_ids: tuple[str, ...] = (), may_be_in: bool = False) -> None:
-        self.job_ids, self.may_be_in = job_ids, may_be_in
+    def __init__(
+        self, what: str, job_ids: tuple[str, ...] = (), may_be_in: bool = False, admitted: tuple[str, ...] = ()
+    ) -> None:
+        self.job_ids, self.may_be_in, self.admitted = job_ids, may_be_in, admitted
         super().__init__(what)
 
 

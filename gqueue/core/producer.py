@@ -40,12 +40,12 @@ def policy(when_full: WhenFull, wait_ms: int | None, *, served_here: bool) -> Wh
     return policy_inside_task(when_full, served_here=served_here)
 
 
-def next_step(asked: int, reply: Admission) -> Step:
-    """Return what a producer that asked for *asked* jobs does after *reply*.
+def next_step(left: int, reply: Admission) -> Step:
+    """Return what a producer with *left* jobs not yet in does after *reply*.
 
     A batch of which a part went in may find that room reaches its new place already; no hint may come for that.
     """
-    if reply.accepted == asked:
+    if left == 0:
         return Step.DONE
     if reply.place is None:
         return Step.REFUSED
@@ -85,6 +85,11 @@ def chunks(jobs: Iterable[T], size: Callable[[T], int], alike: Callable[[T], Has
         bytes_in_run, kind = bytes_in_run + its_size, its_kind
     if run:
         yield run
+
+
+def too_late_to_send_again(waited_ms: int) -> bool:
+    """Return whether a call that may have arrived *waited_ms* ago might no longer be known, and so be applied twice."""
+    return waited_ms > SEND_AGAIN_MS
 
 
 def first_in_line(places: Iterable[tuple[Place, T]]) -> T | None:

@@ -134,7 +134,7 @@ class Store(Protocol):
     def heartbeat(self, worker: str, *, now_ms: int | None = None) -> Beat:
         """Renew the lease; return which running jobs to cancel, what an operator asks, and how many jobs are held.
 
-        What is asked is handed over once. Raises LeaseLost.
+        What is asked is told at every beat, since a reply may be lost. Raises LeaseLost.
         """
         ...
 
@@ -252,9 +252,3 @@ class Store(Protocol):
     def snapshot(self) -> dict[str, Any]:
         """Return the whole content as plain data, for tests and fsck: the same from every kind of store."""
         ...
-
-
-class StoreFactory(Protocol):
-    """What opens a store for a queue's name."""
-
-    def __call__(self, name: str, rules: Rules) -> Store: ...

@@ -60,6 +60,7 @@ _record = msgspec.json.Decoder(Record)
 _outcome = msgspec.json.Decoder(Outcome)
 _report = msgspec.json.Decoder(Report)
 
+
 def encode_record(record: Record) -> bytes:
     """Return *record* as JSON; its arguments must have passed `check_payload`."""
     return _encoder.encode(record)

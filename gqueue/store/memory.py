@@ -1,4 +1,4 @@
-"""A store in memory, for tests and inline mode: a cell around `core.scheduling`, and the model Redis is checked against.
+"""A store in memory, for tests and inline mode: a cell around `core.scheduling`, the model Redis is checked against.
 
 Decides nothing about jobs. It adds what a value cannot have: a clock, a lock, and waiting. Content lives as long as the
 process; stores that share a cell are views of one queue.
@@ -33,6 +33,7 @@ from gqueue.core.model import (
 from gqueue.core.order import member
 from gqueue.core.scheduling import QueueState
 from gqueue.core.scheduling.state import best
+from gqueue.store.parking import Parking
 
 R = TypeVar("R")
 
@@ -42,14 +43,14 @@ class Cell:
 
     def __init__(self) -> None:
         self.state = QueueState()
-        self.changed = threading.Condition()
+        self.lock, self.parking = threading.Lock(), Parking()
         self.hints = 0
         self.room: dict[str, deque[str]] = {}
         self.done: list[deque[str]] = []
 
     def apply(self, operation: Callable[[QueueState], tuple[QueueState, R]], *, passes_on: bool = False) -> R:
         """Replace the value by what *operation* makes of it, hint whom it concerns, return the reply."""
-        with self.changed:
+        with self.lock:
             before = self.state
             after, reply = operation(before)
             self.state = after
@@ -66,8 +67,14 @@ class Cell:
             if ended := [job_id for job_id in before.jobs.keys() - after.jobs.keys() if job_id in after.awaited]:
                 for listener in self.done:
                     listener.extend(ended)
-            self.changed.notify_all()
-            return reply
+        self.parking.wake_all()
+        return reply
+
+    def wait_for(self, ready: Callable[[], object], timeout: float) -> None:
+        """Wait until *ready*, for *timeout* seconds at most; the caller looks again."""
+        until = time.monotonic() + timeout
+        while not ready() and (left := until - time.monotonic()) > 0:
+            self.parking.wait(ready, left)
 
 
 class MemoryStore:
@@ -83,11 +90,11 @@ class MemoryStore:
         return MemoryStore(self.name, self.rules, self._cell)
 
     def close(self) -> None:
-        with self._cell.changed:
+        with self._cell.lock:
             self._closed = True
             if self._done is not None and self._done in self._cell.done:
                 self._cell.done.remove(self._done)
-            self._cell.changed.notify_all()
+        self._cell.parking.wake_all()
 
     # Producers.
 
@@ -127,8 +134,8 @@ class MemoryStore:
 
     def wait_room(self, producer: str, timeout: float) -> str | None:
         cell = self._cell
-        with cell.changed:
-            cell.changed.wait_for(lambda: self._closed or cell.room.get(producer), timeout)
+        cell.wait_for(lambda: self._closed or cell.room.get(producer), timeout)
+        with cell.lock:
             hints = cell.room.get(producer)
             return hints.popleft() if hints else None
 
@@ -178,8 +185,8 @@ class MemoryStore:
 
     def wait_hint(self, timeout: float) -> bool:
         cell = self._cell
-        with cell.changed:
-            cell.changed.wait_for(lambda: self._closed or cell.hints, timeout)
+        cell.wait_for(lambda: self._closed or cell.hints, timeout)
+        with cell.lock:
             hinted, cell.hints = cell.hints > 0, 0
             return hinted
 
@@ -201,12 +208,13 @@ class MemoryStore:
 
     def wait_done(self, timeout: float) -> tuple[str, ...]:
         cell = self._cell
-        with cell.changed:
+        with cell.lock:
             if self._done is None:
                 self._done = deque()
                 cell.done.append(self._done)
             done = self._done
-            cell.changed.wait_for(lambda: self._closed or done, timeout)
+        cell.wait_for(lambda: self._closed or done, timeout)
+        with cell.lock:
             ended = tuple(done)
             done.clear()
             return ended

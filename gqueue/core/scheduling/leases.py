@@ -47,7 +47,7 @@ def heartbeat(state: QueueState, rules: Rules, worker: str, *, now_ms: int) -> t
     running = state.running.get(worker, {})
     beat = Beat(tuple(sorted(state.cancels.keys() & running.keys())), state.asked.get(worker), len(running))
     workers = {**state.workers, worker: now_ms + (state.lease_ms or rules.lease_ms)}
-    return evolve(state, workers=workers, asked=without(state.asked, worker)), beat
+    return evolve(state, workers=workers), beat
 
 
 def fence(state: QueueState, rules: Rules, *, now_ms: int) -> tuple[QueueState, tuple[str, ...]]:
@@ -119,7 +119,7 @@ def leave(state: QueueState, rules: Rules, worker: str, limit: int, *, now_ms: i
 
 
 def ask(state: QueueState, worker: str, what: Ask) -> tuple[QueueState, bool]:
-    """Note what an operator asks of *worker*, for its next heartbeat."""
+    """Note what an operator asks of *worker*, told by its heartbeats."""
     if worker not in state.workers:
         return state, False
     return evolve(state, asked={**state.asked, worker: what}), True

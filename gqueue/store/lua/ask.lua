@@ -1,4 +1,4 @@
---[[ Note what an operator asks of a worker; its next heartbeat takes it.
+--[[ Note what an operator asks of a worker; its heartbeats tell it.
 
   KEYS[1]  workers  zset  worker -> lease deadline, ms
   KEYS[2]  asked    hash  worker -> quiet | stop

@@ -31,8 +31,4 @@ for _, id in ipairs(redis.call('HKEYS', cancels)) do
   end
 end
 table.sort(mine)
-local what = redis.call('HGET', asked, worker)
-if what then
-  redis.call('HDEL', asked, worker)
-end
-return {'ok', redis.call('HLEN', running), what or '', mine}
+return {'ok', redis.call('HLEN', running), redis.call('HGET', asked, worker) or '', mine}

@@ -1,0 +1,293 @@
+"""Calls to one server: sent on a held connection, sent again until answered, or given up after a while.
+
+Every operation of a store is numbered or safe to repeat, so a call whose reply was lost is simply the same bytes once
+more. What blocks has connections of its own, one for each kind of wait. Works alike on threads and under gevent's
+patching, which it never imports: there each native thread has connections of its own, since a socket belongs to the
+hub of the thread that opened it.
+"""
+
+import os
+import time
+import weakref
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from redis.exceptions import ConnectionError as LinkBroken
+from redis.exceptions import RedisError
+from redis.exceptions import TimeoutError as NoReply
+
+from gqueue.errors import StoreFull, StoreUnavailable
+from gqueue.store import server as servers
+from gqueue.store.connection import Address, Argument, LanesClosed, Link, pack
+from gqueue.store.links import WAIT_TIMEOUT_S, Links
+from gqueue.store.outage import CallRefused, Fault, fault_of, moved_to, why
+from gqueue.store.scripts import Script
+
+T = TypeVar("T")
+LONGEST_WAIT_S = WAIT_TIMEOUT_S / 2
+"""One blocking command waits no longer, well below the time-out of its socket; a longer wait repeats it."""
+
+MAX_REDIRECTS = 5
+"""A cluster's node may name another that has just handed the queue on; more often than this, it is not settled."""
+
+
+class Client:
+    """Carries the calls of one queue to its server. Any number of threads or greenlets may use it at once.
+
+    Args:
+        queue: its name, for messages.
+        probe: a command that writes nothing but is refused where writing is: asked while the server is away.
+        retry_for: seconds for which a call is tried again.
+        reply_timeout: seconds to wait for a connection or a reply before the server counts as away.
+        speaks: whether to log outages and what the server's settings endanger.
+    """
+
+    def __init__(
+        self,
+        address: Address,
+        queue: str,
+        probe: tuple[bytes, ...],
+        *,
+        retry_for: float,
+        reply_timeout: float,
+        speaks: bool = True,
+        server: servers.Server | None = None,
+    ) -> None:
+        self.address, self.queue = address, queue
+        self._probe = probe
+        self._retry_for, self._reply_timeout, self._speaks = retry_for, reply_timeout, speaks
+        self.server = server
+        self._links = Links(address, reply_timeout, speaks)
+        _CLIENTS.add(self)
+
+    def call(
+        self, operation: str, parts: tuple[Argument, ...], script: Script | None = None, job_ids: tuple[str, ...] = ()
+    ) -> Any:
+        """Return the reply to a command, sent again while the server is away.
+
+        *parts* is the command; of a *script*, EVALSHA and its sha are put before them. *job_ids* are for the error.
+
+        Raises:
+            StoreUnavailable: no answer for `retry_for`, or the password is refused, or the store is closed.
+            StoreFull: Redis is at its maxmemory.
+            StoreTooOld: at the first connection.
+            CallRefused: for any other reason.
+        """
+        packed = pack(parts if script is None else (b"EVALSHA", script.sha, *parts))
+        links = self._links
+        deadline = time.monotonic() + self._retry_for
+        sent, redirects = False, 0
+        while True:
+            link, opened, stale, sending = None, False, False, False
+            try:
+                if links.gate.error is not None:
+                    self._wait_for_server(links, deadline)
+                lanes = links.lanes()
+                link = lanes.take(deadline)
+                stale = not link.fresh
+                if not stale:
+                    self._open(links, link)
+                opened = sending = True
+                link.send(packed)
+                sending = False
+                reply = link.receive()
+            except RedisError as error:
+                fault = fault_of(error)
+                if opened and fault in (Fault.FULL, Fault.FATAL, Fault.NO_SCRIPT) and link is not None:
+                    lanes.give(link)
+                elif link is not None:
+                    lanes.drop(link)
+                if fault is Fault.NO_SCRIPT and script is not None:
+                    packed, script = pack((b"EVAL", script.text, *parts)), None
+                    continue
+                sent = sent or (opened and not sending and type(error) in (LinkBroken, NoReply))
+                redirects += fault is Fault.MOVED
+                self._settle(links, operation, error, fault, opened and stale, redirects)
+            except (TimeoutError, LanesClosed) as error:
+                raise self._gave_up(links, operation, error, job_ids, sent) from links.gate.error
+            except BaseException:
+                if link is not None:
+                    lanes.drop(link)
+                raise
+            else:
+                lanes.give(link)
+                return reply
+            if links.closed:
+                raise self._gave_up(links, operation, None, job_ids, sent)
+
+    def wait(self, kind: str, command: Callable[[float], tuple[Argument, ...]], timeout: float) -> Any:
+        """Return the reply to a blocking command, None at the time-out: an outage only makes it last that long.
+
+        *command* makes it for a number of seconds (0: do not block). Each *kind* has connections of its own.
+        """
+
+        def ask(link: Link, _fresh: bool, left: float) -> Any:
+            return link.exchange(pack(command(left)))
+
+        return self._blocking(kind, ask, timeout)
+
+    def listen(self, channel: bytes, timeout: float) -> list[bytes]:
+        """Return the messages that came on *channel*, [] at the time-out. Listens from the first call on."""
+
+        def hear(link: Link, fresh: bool, left: float) -> list[bytes] | None:
+            if fresh:
+                link.exchange(pack((b"SUBSCRIBE", channel)))
+            heard = []
+            message = link.listen(left)
+            while message is not None:
+                if message[0] == b"message":
+                    heard.append(message[2])
+                message = link.listen(0)
+            return heard or None
+
+        return self._blocking("done", hear, timeout) or []
+
+    def clone(self, *, reply_timeout: float) -> "Client":
+        """Return a client of the same server that shares nothing with this one and does not log."""
+        return Client(
+            self.address,
+            self.queue,
+            self._probe,
+            retry_for=self._retry_for,
+            reply_timeout=reply_timeout,
+            speaks=False,
+            server=self.server,
+        )
+
+    def close(self) -> None:
+        """Close all connections; calls and waits under way end at once. Idempotent."""
+        self._links.close()
+
+    def after_fork(self) -> None:
+        """In a forked child: leave the parent its connections, and begin anew unless the parent had closed."""
+        old = self._links
+        self._links = Links(self.address, self._reply_timeout, self._speaks)
+        self._links.closed = old.closed
+        old.forget()
+
+    def connections(self) -> int:
+        """Return how many connections for calls are open."""
+        return self._links.count()
+
+    def _blocking(self, kind: str, talk: Callable[[Link, bool, float], T], timeout: float) -> T | None:
+        links = self._links
+        deadline = time.monotonic() + timeout
+        redirects = 0
+        while True:
+            link, fresh = None, True
+            try:
+                if links.gate.error is not None:
+                    self._wait_for_server(links, deadline)
+                link = links.take_waiting(kind)
+                fresh = link.fresh
+                if fresh:
+                    self._open(links, link)
+                if links.closed:
+                    raise LanesClosed
+                reply = talk(link, fresh, min(max(0.0, deadline - time.monotonic()), LONGEST_WAIT_S))
+            except RedisError as error:
+                if link is not None:
+                    links.drop_waiting(link)
+                if not links.closed:
+                    fault = fault_of(error)
+                    redirects += fault is Fault.MOVED
+                    self._settle(links, f"waiting ({kind})", error, fault, not fresh, redirects)
+                reply = None
+            except TimeoutError:
+                return None
+            except LanesClosed as error:
+                if link is not None:
+                    links.drop_waiting(link)
+                raise self._gave_up(links, f"waiting ({kind})", error, (), False) from None
+            except BaseException:
+                if link is not None:
+                    links.drop_waiting(link)
+                raise
+            else:
+                links.give_waiting(kind, link)
+            if reply is not None or links.closed or time.monotonic() >= deadline:
+                return reply
+
+    def _open(self, links: Links, link: Link) -> None:
+        link.open()
+        if links.closed:
+            raise LanesClosed
+        if self.server is None:
+            server = servers.ask(link)
+            servers.check(server, self.address.shown)
+            with links.lock:
+                first, self.server = self.server is None, server
+            if first and self._speaks:
+                servers.warn(server, self.address.shown)
+
+    def _wait_for_server(self, links: Links, deadline: float) -> None:
+        while links.gate.enter(deadline):
+            lanes, link, answers = links.lanes(), None, False
+            try:
+                link = lanes.take(deadline)
+                if link.fresh:
+                    self._open(links, link)
+                link.exchange(pack(self._probe))
+            except RedisError as error:
+                answers = fault_of(error) in (Fault.FULL, Fault.FATAL, Fault.MOVED)  # let the call itself tell
+                if not answers:
+                    links.gate.shut(error)
+                if link is not None:
+                    lanes.drop(link)
+            except BaseException:
+                if link is not None:
+                    lanes.drop(link)
+                raise
+            else:
+                answers = True
+                lanes.give(link)
+            finally:
+                links.gate.tried(answers)
+
+    def _settle(
+        self, links: Links, operation: str, error: RedisError, fault: Fault, was_held: bool, redirects: int
+    ) -> None:
+        # Return if the call is to be sent again; the connection that failed is dropped or given back already.
+        if fault is Fault.FULL:
+            raise StoreFull(
+                f"queue {self.queue!r}: Redis at {self.address.shown} is at its maxmemory and refused {operation}; "
+                "nothing was written. Let the workers drain the queue, or raise maxmemory."
+            ) from error
+        if fault is Fault.REFUSED:
+            raise StoreUnavailable(f"Redis at {self.address.shown} refuses us: {error}") from error
+        if fault in (Fault.FATAL, Fault.NO_SCRIPT):
+            reason = f"{error} (server: {self.server} at {self.address.shown})"
+            raise CallRefused(self.queue, operation, reason) from error
+        links.lanes().drop_free()
+        if fault is Fault.MOVED and redirects <= MAX_REDIRECTS:
+            links.address = self.address.moved_to(*moved_to(error))
+        elif not (was_held and type(error) is LinkBroken):  # a held one may die alone: idle time-out, CLIENT KILL
+            links.address = self.address
+            links.gate.shut(error)
+
+    def _gave_up(
+        self, links: Links, operation: str, error: Exception | None, job_ids: tuple[str, ...], sent: bool
+    ) -> StoreUnavailable:
+        maybe = "; the call was sent, and may have been carried out" if sent else ""
+        if links is not self._links:
+            text = f"queue {self.queue!r}: {operation}: the process forked in the middle of the call{maybe}"
+        elif links.closed:
+            text = f"queue {self.queue!r}: {operation}: the store is closed{maybe}"
+        else:
+            cause = why(links.gate.error or error or TimeoutError("no reply"))
+            text = (
+                f"queue {self.queue!r}: {operation}: Redis at {self.address.shown} did not answer for "
+                f"{self._retry_for:g} s{maybe}. Last error: {cause}"
+            )
+        return StoreUnavailable(text, job_ids, sent)
+
+
+_CLIENTS: "weakref.WeakSet[Client]" = weakref.WeakSet()
+
+
+def _forget_in_child() -> None:
+    for client in list(_CLIENTS):
+        client.after_fork()
+
+
+os.register_at_fork(after_in_child=_forget_in_child)

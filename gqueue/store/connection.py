@@ -1,0 +1,251 @@
+"""Connections to one server: where it is, one connection, and the few that are held open for calls.
+
+redis-py opens them (TLS, passwords, databases) and nothing else of it is used: its pool costs half the speed of a
+call, and its retries would send a script twice. Nothing here tries again; that is the client's part. A connection
+that was left in the middle of a call is never used again, whatever the reason: the next reader would get the reply.
+"""
+
+import _socket
+import os
+import re
+import threading
+import time
+import weakref
+from collections.abc import Callable
+from typing import Any, Protocol, cast
+from urllib.parse import urlsplit
+
+from hiredis import pack_command
+from redis.connection import Connection, parse_url
+from redis.exceptions import RedisError
+
+from gqueue.errors import BadSetting
+from gqueue.store.parking import Parking
+
+MAX_LANES = 16
+"""Connections for calls of one store: a call takes 60 us, so 16 carry all that one interpreter can send."""
+
+_OURS = ("protocol", "decode_responses", "health_check_interval", "socket_timeout", "timeout", "max_connections")
+_RETRIES = ("retry", "retry_on_timeout", "retry_on_error")
+_FORM = "redis://[[user]:password@]host[:port][/db], rediss://... for TLS, or unix://[:password@]/path?db=0"
+
+
+Argument = bytes | str | int | float
+
+# What redis-py and hiredis say of their types is missing, or wrong.
+_parse_url: Callable[[str], dict[str, Any]] = cast(Any, parse_url)
+pack: Callable[[tuple[Argument, ...]], bytes] = cast(Any, pack_command)
+"""Write a command as it is sent; a float is written as its repr."""
+
+
+class LanesClosed(Exception):
+    """The store was closed, or its process forked, while a connection was asked for."""
+
+
+class _RedisConnection(Protocol):
+    """What is used of redis-py's Connection, of every version from 5.0 on."""
+
+    def connect(self) -> None: ...
+    def disconnect(self) -> None: ...
+    def send_packed_command(self, command: list[bytes], check_health: bool = True) -> None: ...
+    def read_response(self) -> Any: ...
+    def can_read(self, timeout: float) -> bool: ...
+
+
+def masked(url: str) -> str:
+    """Return *url* without the passwords in it, for people to read."""
+    url = re.sub(r"^([\w+.-]+://[^:@/?#]*):.*@", r"\1:***@", url)
+    return re.sub(r"([?&]\w*password=)[^&#]*", r"\1***", url)
+
+
+class Address:
+    """Where a server is and how to talk to it; *shown* is its URL with the password masked."""
+
+    def __init__(self, url: str) -> None:
+        """Read *url*; raise BadSetting if it is none, without showing what may be a part of a password."""
+        self.shown = masked(url)
+        try:
+            options = dict(_parse_url(url))
+            parts = urlsplit(url)
+        except ValueError:
+            raise BadSetting(
+                f"{self.shown} is no URL of a Redis server: expected {_FORM}; "
+                "special characters of a password are written as %XX"
+            ) from None
+        if parts.scheme == "unix" and not parts.path:
+            raise BadSetting(f"{self.shown}: the path of the unix socket is missing: expected {_FORM}")
+        if parts.scheme != "unix" and not re.fullmatch(r"/?\d*", parts.path):
+            raise BadSetting(f"{self.shown}: the database must be a number: expected {_FORM}")
+        self._make: Callable[..., Any] = options.pop("connection_class", Connection)
+        self._options = {name: value for name, value in options.items() if name not in (*_OURS, *_RETRIES)}
+        try:
+            self._connection(1.0)
+        except (TypeError, ValueError, RedisError) as error:
+            raise BadSetting(f"{self.shown}: redis-py does not take an option of this URL: {error}") from None
+
+    def moved_to(self, host: str, port: int) -> "Address":
+        """Return the same kind of connection to another node of a cluster."""
+        other = object.__new__(Address)
+        other.shown, other._make = f"{self.shown} (at {host}:{port})", self._make
+        other._options = {**self._options, "host": host or self._options.get("host", "localhost"), "port": port}
+        return other
+
+    def link(self, reply_timeout: float) -> "Link":
+        """Return a connection that is not open yet. *reply_timeout* in seconds: for each wait on the socket."""
+        return Link(self._connection(reply_timeout))
+
+    def _connection(self, reply_timeout: float) -> _RedisConnection:
+        options = {"socket_connect_timeout": reply_timeout, **self._options, "socket_timeout": reply_timeout}
+        connection = self._make(protocol=2, **options)
+        connection.socket_timeout = reply_timeout  # redis-py 5.0.0 forgets it for unix sockets
+        return cast(_RedisConnection, connection)
+
+
+class Link:
+    """One connection, in the hands of one caller at a time; *fresh*: it was not opened yet."""
+
+    def __init__(self, connection: _RedisConnection) -> None:
+        self._connection = connection
+        self._closing = threading.Lock()
+        self.fresh = True
+
+    def open(self) -> None:
+        """Connect; the errors are those of redis-py."""
+        self.fresh = False
+        self._connection.connect()
+
+    def exchange(self, packed: bytes) -> Any:
+        """Send one command and return the reply; the errors are those of redis-py."""
+        self.send(packed)
+        return self.receive()
+
+    def send(self, packed: bytes) -> None:
+        """Send one command. If this fails, the server has not got all of it, and does nothing."""
+        self._connection.send_packed_command([packed], check_health=False)
+
+    def receive(self) -> Any:
+        """Return the reply to what was sent."""
+        return self._connection.read_response()
+
+    def listen(self, timeout: float) -> Any:
+        """Return the next message of a subscription, None if none came for *timeout* seconds."""
+        return self._connection.read_response() if self._connection.can_read(timeout) else None
+
+    def close(self) -> None:
+        """Close the connection. For its holder; others may `interrupt`."""
+        with self._closing:
+            self._connection.disconnect()
+
+    def interrupt(self) -> None:
+        """Make the holder's call fail, from any thread. The holder closes.
+
+        The socket is shut down beneath Python's own object: gevent's refuses to be touched by another thread.
+        """
+        with self._closing:
+            sock = getattr(self._connection, "_sock", None)
+            if sock is None:
+                return
+            try:
+                twin = _socket.socket(fileno=os.dup(sock.fileno()))
+            except OSError:
+                return
+            try:
+                twin.shutdown(_socket.SHUT_RDWR)
+            except OSError:
+                pass
+            finally:
+                twin.close()
+
+    def forget(self) -> None:
+        """Close a forked child's copy: redis-py sees by the process id that the parent's must live on."""
+        self._connection.disconnect()
+
+
+class Lanes:
+    """Connections for calls: at most *most*, made on demand, held; the last one given back is the first taken.
+
+    Any number of threads or greenlets may ask; who finds all taken waits. What is alive is known by weak references: a
+    connection that a KeyboardInterrupt tore from its holder between two lines must not count for ever.
+    """
+
+    def __init__(self, make: Callable[[], Link], most: int = MAX_LANES) -> None:
+        self._make, self._most = make, most
+        self._free: list[Link] = []
+        self._alive: weakref.WeakSet[Link] = weakref.WeakSet()
+        self._closed = False
+        self._making = threading.Lock()
+        self._parking = Parking()
+
+    def take(self, deadline: float) -> Link:
+        """Return a connection for one call, perhaps a fresh one, which the caller opens.
+
+        Raises TimeoutError at *deadline* (time.monotonic()), LanesClosed.
+        """
+        while True:
+            link = self._pop() or self._another()
+            if link is not None:
+                return link
+            left = deadline - time.monotonic()
+            if left <= 0:
+                raise TimeoutError(f"all {self._most} connections were busy")
+            self._parking.wait(self._something_to_take, left)
+
+    def give(self, link: Link) -> None:
+        """Give back a connection whose call was answered in full."""
+        self._free.append(link)
+        self._parking.wake_one()
+        if self._closed:
+            self.drop_free()
+
+    def drop(self, link: Link) -> None:
+        """Close a connection that may be out of step, or dead."""
+        try:
+            link.close()
+        finally:
+            self._alive.discard(link)
+            self._parking.wake_one()
+
+    def drop_free(self) -> None:
+        """Close all that nobody uses: one of them was found dead, so the others probably are."""
+        while (link := self._pop()) is not None:
+            self.drop(link)
+
+    def close(self, *, ours: bool = True) -> None:
+        """Refuse later calls, make those under way fail, close what is free; if not *ours*, only interrupt."""
+        with self._making:
+            self._closed = True
+            alive = list(self._alive)
+        self._parking.wake_all()
+        if ours:
+            self.drop_free()
+        for link in alive:
+            link.interrupt()
+
+    def forget(self) -> None:
+        """In a forked child: close its copies; takes no lock, since a thread that is no more may have held it."""
+        self._closed = True
+        for link in list(self._alive):
+            link.forget()
+
+    def __len__(self) -> int:
+        """Return how many connections there are."""
+        return len(self._alive)
+
+    def _pop(self) -> Link | None:
+        try:
+            return self._free.pop()
+        except IndexError:
+            return None
+
+    def _another(self) -> Link | None:
+        with self._making:
+            if self._closed:
+                raise LanesClosed
+            if len(self._alive) >= self._most:
+                return None
+            link = self._make()
+            self._alive.add(link)
+            return link
+
+    def _something_to_take(self) -> bool:
+        return self._closed or bool(self._free) or len(self._alive) < self._most

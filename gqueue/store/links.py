@@ -1,0 +1,107 @@
+"""All connections of a store in one process: lanes for calls, and one for each kind of wait.
+
+Under gevent's patching each native thread has connections of its own, since a socket belongs to the hub of the
+thread that opened it, and only that thread may close it; another thread can but interrupt what goes on there.
+"""
+
+import socket
+import threading
+from collections import defaultdict
+
+from gqueue.store.connection import Address, Lanes, LanesClosed, Link
+from gqueue.store.outage import Gate
+
+WAIT_TIMEOUT_S = 10.0
+"""A blocking command that has had no reply for so long will have none."""
+
+
+class Links:
+    """All connections of a client in this process; a forked child gets another."""
+
+    def __init__(self, address: Address, reply_timeout: float, speaks: bool) -> None:
+        self.address, self._reply_timeout = address, reply_timeout
+        self.gate = Gate(address.shown, speaks=speaks)
+        self.lock = threading.Lock()
+        self.closed = False
+        self._owner = threading.get_native_id if _patched() else _one_for_all
+        self._lanes: dict[int, Lanes] = {}
+        self._idle: defaultdict[tuple[str, int], list[Link]] = defaultdict(list)
+        self._waiting: set[Link] = set()
+
+    def lanes(self) -> Lanes:
+        """Return the connections for calls that the current thread may use."""
+        lanes = self._lanes.get(self._owner())
+        if lanes is None:
+            with self.lock:
+                lanes = self._lanes.setdefault(self._owner(), Lanes(self._new_link))
+                if self.closed:
+                    raise LanesClosed
+        return lanes
+
+    def take_waiting(self, kind: str) -> Link:
+        """Return a connection for one blocking wait."""
+        if self.closed:
+            raise LanesClosed
+        idle = self._idle[kind, self._owner()]
+        try:
+            link = idle.pop()
+        except IndexError:
+            link = self.address.link(WAIT_TIMEOUT_S)
+        self._waiting.add(link)
+        return link
+
+    def give_waiting(self, kind: str, link: Link) -> None:
+        """Give a waiting connection back after a complete reply."""
+        self._waiting.discard(link)
+        self._idle[kind, self._owner()].append(link)
+        if self.closed:
+            self._close_idle()
+
+    def drop_waiting(self, link: Link) -> None:
+        """Close a waiting connection."""
+        self._waiting.discard(link)
+        link.close()
+
+    def close(self) -> None:
+        """Close what is idle, interrupt what is not."""
+        with self.lock:
+            self.closed = True
+        self.gate.close()
+        for owner, lanes in list(self._lanes.items()):
+            lanes.close(ours=owner == self._owner())
+        for link in list(self._waiting):
+            link.interrupt()
+        self._close_idle()
+
+    def forget(self) -> None:
+        """In a forked child: close the copies and touch no lock."""
+        self.closed = True
+        for lanes in self._lanes.values():
+            lanes.forget()
+        for link in (*self._waiting, *(link for idle in self._idle.values() for link in idle)):
+            link.forget()
+
+    def count(self) -> int:
+        """Return the number of connections for calls."""
+        return sum(len(lanes) for lanes in list(self._lanes.values()))
+
+    def _new_link(self) -> Link:
+        return self.address.link(self._reply_timeout)
+
+    def _close_idle(self) -> None:
+        for (_, owner), idle in list(self._idle.items()):
+            while idle:
+                try:
+                    link = idle.pop()
+                except IndexError:
+                    break
+                link.close() if owner == self._owner() else link.interrupt()
+
+
+def _patched() -> bool:
+    """Return whether sockets are gevent's, which belong to the thread that opened them."""
+    return socket.socket.__module__.startswith("gevent")
+
+
+def _one_for_all() -> int:
+    return 0

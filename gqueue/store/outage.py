@@ -1,0 +1,186 @@
+"""What an error of a server means, and what a process does while the server is away.
+
+Decides which errors pass by themselves and lets one caller at a time try whether they have, with full jitter, so
+that a thousand blocked callers do not knock at once. Says so in one log line when the server goes and one when it
+is back.
+"""
+
+import logging
+import random
+import re
+import threading
+import time
+from enum import Enum
+
+from redis import exceptions
+
+from gqueue.errors import GqueueError
+from gqueue.store.parking import Parking
+
+log = logging.getLogger("gqueue.store")
+
+BASE_S, CAP_S = 0.05, 2.0
+"""Pause before the n-th try: uniform over [0, min(CAP_S, BASE_S * 2**n)]. A server that restarts is back within 2 s."""
+
+
+class Fault(Enum):
+    """What to do about an error."""
+
+    AWAY = "drop the connections and try again"
+    FULL = "Redis is at its maxmemory"
+    NO_SCRIPT = "send the script itself"
+    MOVED = "ask the node that the error names"
+    REFUSED = "who we are, or the password, is refused"
+    FATAL = "trying again would not help"
+
+
+_CLASSES: tuple[tuple[type[Exception], Fault], ...] = (
+    (exceptions.AuthenticationError, Fault.REFUSED),
+    (exceptions.ConnectionError, Fault.AWAY),
+    (exceptions.TimeoutError, Fault.AWAY),
+    (exceptions.ReadOnlyError, Fault.AWAY),
+    (exceptions.ClusterDownError, Fault.AWAY),
+    (exceptions.TryAgainError, Fault.AWAY),
+    (exceptions.MovedError, Fault.MOVED),
+    (exceptions.AskError, Fault.AWAY),
+    (exceptions.OutOfMemoryError, Fault.FULL),
+    (exceptions.NoScriptError, Fault.NO_SCRIPT),
+    (exceptions.InvalidResponse, Fault.AWAY),
+)
+
+_CODES = {
+    "READONLY": Fault.AWAY,
+    "UNBLOCKED": Fault.AWAY,
+    "LOADING": Fault.AWAY,
+    "BUSY": Fault.AWAY,
+    "MASTERDOWN": Fault.AWAY,
+    "CLUSTERDOWN": Fault.AWAY,
+    "MISCONF": Fault.AWAY,
+    "NOREPLICAS": Fault.AWAY,
+    "TRYAGAIN": Fault.AWAY,
+    "ASK": Fault.AWAY,
+    "MOVED": Fault.MOVED,
+    "OOM": Fault.FULL,
+    "NOSCRIPT": Fault.NO_SCRIPT,
+}
+"""For errors that redis-py has no class for, and for those that Redis 6.2 wraps into the error of a script."""
+
+_CODE = re.compile(r"(?:^|@user_script: ?\d+: -)([A-Z]{3,}) ")
+
+
+def fault_of(error: Exception) -> Fault:
+    """Return what to do about an error of redis-py."""
+    for kind, fault in _CLASSES:
+        if isinstance(error, kind):
+            return fault
+    code = _CODE.search(str(error))
+    return _CODES.get(code[1], Fault.FATAL) if code else Fault.FATAL
+
+
+def moved_to(error: Exception) -> tuple[str, int]:
+    """Return the node that an error of fault MOVED names; an empty host is the one that was asked."""
+    host, _, port = str(error).split(" ")[-1].rpartition(":")
+    return host, int(port)
+
+
+def why(error: BaseException) -> str:
+    """Return an error in one line."""
+    return f"{type(error).__name__}: {error}"
+
+
+class CallRefused(GqueueError):
+    """Redis refused a call for a reason that will not pass: no permission, a key of a wrong type, a faulty script."""
+
+    def __init__(self, queue: str, operation: str, reason: str) -> None:
+        self.queue, self.operation, self.reason = queue, operation, reason
+        super().__init__(f"queue {queue!r}: Redis refused {operation}: {reason}")
+
+
+class Gate:
+    """Open while the server answers. Shut, it lets one caller at a time through, to try.
+
+    *shown* is the server's URL for people; *speaks*: whether to log (a native thread beside greenlets must not).
+    """
+
+    def __init__(self, shown: str, *, speaks: bool = True) -> None:
+        self.shown, self._speaks = shown, speaks
+        self.error: Exception | None = None
+        self._since = 0.0
+        self._tries = 0
+        self._next_at = 0.0
+        self._trying = False
+        self._sleeping = False
+        self._closed = False
+        self._lock = threading.Lock()
+        self._parking = Parking()
+
+    def shut(self, error: Exception) -> None:
+        """Note that the server is away."""
+        with self._lock:
+            first = self.error is None
+            if first:
+                self._since, self._tries = time.monotonic(), 0
+                self._plan()
+            self.error = error
+        if first and self._speaks:
+            log.warning("Redis at %s is away: %s; trying again until it is back", self.shown, why(error))
+
+    def enter(self, deadline: float) -> bool:
+        """Wait until the server is back: False; or until it is this caller's turn to try: True.
+
+        Who gets True tells `tried` what came of it, in any case. Raises TimeoutError at *deadline*, but not before
+        it has tried if nobody else does: with a deadline of now, too, one notices that the server is back.
+        """
+        while True:
+            with self._lock:
+                if self._is_open():
+                    return False
+                now = time.monotonic()
+                if not self._trying and now >= self._next_at:
+                    self._trying = True
+                    return True
+                # One sleeps for all: a thousand that slept until the same moment would wake in a herd.
+                sleeps = now < deadline and not self._trying and not self._sleeping
+                self._sleeping = self._sleeping or sleeps
+            if now >= deadline:
+                self._parking.wake_one()  # the turn may have come to us as we give up
+                raise TimeoutError
+            if not sleeps:
+                self._parking.wait(self._is_open_or_free, deadline - now)
+                continue
+            try:
+                self._parking.wait(self._is_open, min(deadline, self._next_at) - now)
+            finally:
+                self._sleeping = False
+                self._parking.wake_one()
+
+    def tried(self, back: bool) -> None:
+        """Say whether the server answered; if not, the next caller tries after a pause."""
+        with self._lock:
+            self._trying = False
+            was_away, back = self.error is not None, back or self.error is None
+            if back:
+                self.error = None
+            else:
+                self._tries += 1
+                self._plan()
+        if not back:
+            self._parking.wake_one()
+            return
+        self._parking.wake_all()
+        if was_away and self._speaks:
+            log.warning("Redis at %s is back after %.1f s", self.shown, time.monotonic() - self._since)
+
+    def close(self) -> None:
+        """Let everyone through: the store is closed, and they will notice."""
+        self._closed = True
+        self._parking.wake_all()
+
+    def _is_open(self) -> bool:
+        return self.error is None or self._closed
+
+    def _is_open_or_free(self) -> bool:
+        return self._is_open() or not (self._trying or self._sleeping)
+
+    def _plan(self) -> None:
+        self._next_at = time.monotonic() + random.random() * min(CAP_S, BASE_S * 2 ** min(self._tries, 10))

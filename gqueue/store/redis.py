@@ -1,0 +1,312 @@
+"""A store in Redis: each operation is one Lua script, sent by the client and its reply read into the model's values.
+
+Decides nothing about jobs: `core.scheduling` says what the operations do, the scripts repeat it. The scripts' heads say
+which keys and arguments they take; what is passed here is checked against them by a test.
+"""
+
+from collections.abc import Sequence
+from functools import cache
+from typing import Any
+
+from gqueue.core.model import (
+    AWAITED_MS,
+    LANE_MS,
+    TICKET_MS,
+    Admission,
+    Ask,
+    Beat,
+    Claim,
+    ClaimedJob,
+    Letter,
+    Look,
+    NewJob,
+    Reaped,
+    Rules,
+    Settlement,
+    State,
+    Stats,
+    Ticket,
+    WhenFull,
+)
+from gqueue.errors import LeaseLost, NotLapsed, StaleCall
+from gqueue.store import replies, scripts
+from gqueue.store.client import Client
+from gqueue.store.connection import Address, Argument
+from gqueue.store.keys import Keys
+from gqueue.store.server import Server
+from gqueue.store.snapshot import snapshot
+
+REPLY_TIMEOUT_S = 5.0
+"""A server that is silent for so long is away: the longest script takes some milliseconds."""
+
+_load = cache(scripts.load)
+
+
+class RedisStore:
+    """A Store (see store.base) in Redis. Connects when it is first used; a forked child connects anew.
+
+    Args:
+        url: redis://, rediss:// or unix://.
+        retry_for_ms: how long a call is tried again while Redis is away.
+
+    Raises:
+        BadSetting: the URL cannot be read.
+    """
+
+    def __init__(
+        self, url: str, name: str, rules: Rules, *, retry_for_ms: int = 10_000, client: Client | None = None
+    ) -> None:
+        self.name, self.rules = name, rules
+        self._url, self._retry_for_ms = url, retry_for_ms
+        self._keys = Keys(name)
+        self._scripts = _load()
+        self._client = client or Client(
+            Address(url),
+            name,
+            (b"ZREM", self._keys("lapsed"), b""),
+            retry_for=retry_for_ms / 1000,
+            reply_timeout=REPLY_TIMEOUT_S,
+        )
+
+    # Life of the object.
+
+    def clone(self) -> "RedisStore":
+        # A sixth of the lease: a heartbeat thread replaces a connection that hangs well before the lease is over.
+        timeout = min(REPLY_TIMEOUT_S, max(0.25, self.rules.lease_ms / 6000))
+        client = self._client.clone(reply_timeout=timeout)
+        return RedisStore(self._url, self.name, self.rules, retry_for_ms=self._retry_for_ms, client=client)
+
+    def close(self) -> None:
+        self._client.close()
+
+    def server(self) -> Server:
+        """Return what the server is, connecting first if need be; raise StoreUnavailable, StoreTooOld."""
+        if self._client.server is None:
+            self._client.call("ping", (b"PING",))
+        assert self._client.server is not None
+        return self._client.server
+
+    # Producers.
+
+    def enqueue(
+        self,
+        lane: str,
+        call: int,
+        jobs: Sequence[NewJob],
+        *,
+        when_full: WhenFull,
+        capacity: int,
+        ticket: Ticket | None = None,
+        now_ms: int | None = None,
+    ) -> Admission:
+        rules = self.rules
+        place = ticket.place if ticket else None
+        arguments: list[Argument] = [
+            _now(now_ms),
+            call,
+            when_full.value,
+            capacity,
+            ticket.name if ticket else b"",
+            place.number if place else b"",
+            _float(place.rank) if place else b"",
+            _float(rules.aging_per_second),
+            rules.letters_max,
+            rules.letters_ms,
+            rules.shed_max,
+            rules.result_ttl_ms,
+            LANE_MS,
+            TICKET_MS,
+        ]
+        for job in jobs:
+            arguments += (job.id, _float(job.priority), job.delay_ms, job.record)
+        reply = self._run("enqueue", arguments, LANE=lane, job_ids=tuple(job.id for job in jobs))
+        if reply[0] == b"stale_call":
+            raise StaleCall(lane, call)
+        return replies.admission(reply[1])
+
+    def renew_tickets(self, tickets: Sequence[Ticket], *, now_ms: int | None = None) -> tuple[str, ...]:
+        standing: list[Argument] = [part for ticket in tickets for part in (_number(ticket), ticket.name)]
+        return replies.texts(self._run("renew_tickets", [_now(now_ms), TICKET_MS, *standing])[1])
+
+    def leave_line(self, ticket: Ticket, *, now_ms: int | None = None) -> None:
+        self._run("leave_line", [_now(now_ms), _number(ticket), ticket.name])
+
+    def wait_room(self, producer: str, timeout: float) -> str | None:
+        hint = self._pop("room:PRODUCER", timeout, producer)
+        return None if hint is None else hint.decode()
+
+    # Workers.
+
+    def register(self, worker: str, *, now_ms: int | None = None) -> None:
+        self._run("register", [_now(now_ms), worker, self.rules.lease_ms])
+
+    def settle_and_claim(
+        self,
+        worker: str,
+        call: int,
+        done: Sequence[str],
+        settlements: Sequence[Settlement],
+        limit: int,
+        *,
+        now_ms: int | None = None,
+    ) -> Claim:
+        rules = self.rules
+        arguments: list[Argument] = [
+            _now(now_ms),
+            worker,
+            call,
+            limit,
+            rules.lease_ms,
+            rules.max_crashes,
+            rules.letters_max,
+            rules.letters_ms,
+            rules.shed_max,
+            len(done),
+            *done,
+        ]
+        for settlement in settlements:
+            arguments += settlement
+        reply = _fenced(self._run("settle_and_claim", arguments, WORKER=worker), worker)
+        if reply[0] == b"stale_call":
+            raise StaleCall(worker, call)
+        return replies.claim(reply)
+
+    def held(self, worker: str, *, now_ms: int | None = None) -> tuple[ClaimedJob, ...]:
+        return replies.claimed(_fenced(self._run("held", [worker], WORKER=worker), worker)[1])
+
+    def heartbeat(self, worker: str, *, now_ms: int | None = None) -> Beat:
+        reply = self._run("heartbeat", [_now(now_ms), worker, self.rules.lease_ms], WORKER=worker)
+        _, held, asked, cancels = _fenced(reply, worker)
+        return Beat(replies.texts(cancels), Ask(asked.decode()) if asked else None, held)
+
+    def fence(self, *, now_ms: int | None = None) -> tuple[str, ...]:
+        return replies.texts(self._run("fence", [_now(now_ms), self.rules.lease_ms])[1])
+
+    def reap(self, worker: str, limit: int, *, now_ms: int | None = None) -> Reaped:
+        rules = self.rules
+        arguments: list[Argument] = [
+            _now(now_ms),
+            worker,
+            limit,
+            rules.lease_ms,
+            rules.max_crashes,
+            rules.letters_max,
+            rules.letters_ms,
+            rules.shed_max,
+            rules.result_ttl_ms,
+        ]
+        reply = self._run("reap", arguments, WORKER=worker)
+        if reply[0] == b"not_lapsed":
+            raise NotLapsed(worker)
+        return Reaped(*reply[1:])
+
+    def leave(self, worker: str, limit: int, *, now_ms: int | None = None) -> int:
+        arguments: list[Argument] = [worker, limit, self.rules.max_crashes, self.rules.result_ttl_ms]
+        return int(_fenced(self._run("leave", arguments, WORKER=worker), worker)[1])
+
+    def wait_hint(self, timeout: float) -> bool:
+        return self._pop("wake", timeout) is not None
+
+    def report_progress(self, worker: str, job_id: str, progress: bytes, *, now_ms: int | None = None) -> bool:
+        return bool(self._run("report_progress", [worker, job_id, progress], WORKER=worker)[1])
+
+    # Handles.
+
+    def look(self, job_ids: Sequence[str], *, now_ms: int | None = None) -> tuple[Look, ...]:
+        return replies.looks(self._run("look", [*job_ids])[1])
+
+    def progress(self, job_id: str) -> bytes | None:
+        found = self._client.call("progress", (b"HGET", self._keys("progress"), job_id))
+        return None if found is None else bytes(found)
+
+    def await_done(self, job_ids: Sequence[str], *, now_ms: int | None = None) -> tuple[str, ...]:
+        return replies.texts(self._run("await_done", [_now(now_ms), AWAITED_MS, *job_ids])[1])
+
+    def wait_done(self, timeout: float) -> tuple[str, ...]:
+        return replies.texts(self._client.listen(self._keys.done, timeout))
+
+    def cancel(self, job_id: str, ttl_ms: int, *, now_ms: int | None = None) -> State:
+        return replies.state(*self._run("cancel", [_now(now_ms), job_id, ttl_ms])[1:])
+
+    def set_priority(self, job_id: str, priority: float, *, now_ms: int | None = None) -> State:
+        arguments: list[Argument] = [_now(now_ms), job_id, _float(priority), _float(self.rules.aging_per_second)]
+        return replies.state(*self._run("set_priority", arguments)[1:])
+
+    # Operators.
+
+    def stats(self, *, now_ms: int | None = None) -> Stats:
+        return replies.stats(self._run("stats", [_now(now_ms)]))
+
+    def pause(self) -> None:
+        self._run("pause", [])
+
+    def resume(self) -> None:
+        self._run("resume", [])
+
+    def set_capacity(self, capacity: int | None, *, now_ms: int | None = None) -> None:
+        self._run("set_capacity", [_now(now_ms), b"" if capacity is None else capacity])
+
+    def ask(self, worker: str, what: Ask) -> bool:
+        return bool(self._run("ask", [worker, what.value])[1])
+
+    def workers(self, *, now_ms: int | None = None) -> dict[str, int]:
+        reply = self._run("workers", [_now(now_ms)])[1]
+        return {worker.decode(): int(left) for worker, left in zip(reply[::2], reply[1::2], strict=True)}
+
+    def letters(self, *, offset: int = 0, limit: int = 100, shed: bool = False) -> tuple[Letter, ...]:
+        return replies.letters(self._run("letters", [b"shed" if shed else b"dead", offset, limit])[1])
+
+    def redrive(self, job_ids: Sequence[str], *, force: bool = False, now_ms: int | None = None) -> tuple[str, ...]:
+        return replies.texts(self._run("redrive", [int(force), *job_ids])[1])
+
+    def delete_letters(self, job_ids: Sequence[str]) -> int:
+        return int(self._run("delete_letters", [*job_ids])[1])
+
+    def purge(self, limit: int, *, now_ms: int | None = None) -> int:
+        return int(self._run("purge", [_now(now_ms), limit])[1])
+
+    def inspect(self, state: State, *, offset: int = 0, limit: int = 100) -> tuple[tuple[str, float, bytes], ...]:
+        which = b"scheduled" if state is State.SCHEDULED else b"ready"
+        found = self._run("inspect", [which, offset, limit])[1]
+        return tuple(
+            (job_id.decode(), float(at), replies.record_of(entry))
+            for job_id, at, entry in zip(found[::3], found[1::3], found[2::3], strict=True)
+        )
+
+    def snapshot(self) -> dict[str, Any]:
+        return snapshot(self._client, self._keys)
+
+    def _pop(self, kind: str, timeout: float, producer: str = "") -> bytes | None:
+        key = self._keys(kind, producer)
+
+        def command(seconds: float) -> tuple[Argument, ...]:
+            if seconds < 0.001:  # BLPOP takes 0 for ever
+                return (b"LPOP", key)
+            return (b"BLPOP", key, f"{seconds:.3f}")
+
+        popped = self._client.wait(kind, command, timeout)
+        found: bytes | None = popped[1] if isinstance(popped, list) else popped
+        return found
+
+    def _run(self, name: str, arguments: Sequence[Argument], *, job_ids: tuple[str, ...] = (), **owners: str) -> Any:
+        script = self._scripts[name]
+        keys = [self._keys(kind, owners.get(kind.rpartition(":")[2], "")) for kind in script.keys]
+        return self._client.call(name, (len(keys), *keys, *arguments), script, job_ids)
+
+
+def _now(now_ms: int | None) -> Argument:
+    return b"" if now_ms is None else now_ms
+
+
+def _float(number: float) -> Argument:
+    return f"{number:.17g}"
+
+
+def _number(ticket: Ticket) -> Argument:
+    return ticket.place.number if ticket.place else 0
+
+
+def _fenced(reply: Sequence[Any], worker: str) -> Sequence[Any]:
+    if reply[0] == b"lease_lost":
+        raise LeaseLost(worker)
+    return reply

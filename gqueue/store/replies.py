@@ -1,0 +1,112 @@
+"""What the scripts answer, read into the values of the model. What a script writes is known: it is not checked."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from gqueue.core.model import Admission, Claim, ClaimedJob, Left, Letter, Look, Place, Reason, State, Stats
+from gqueue.store.codec import BadRecord, decode_outcome
+
+_LEFT = {left.value.encode(): left for left in Left}
+_STATES = {state.value.encode(): state for state in State}
+_REASONS = {reason.value.encode(): reason for reason in Reason}
+
+
+def admission(text: bytes) -> Admission:
+    """Read `ACCEPTED DEPTH CAPACITY PLACE_RANK PLACE AHEAD TAKEN,TAKEN,...`, where `-` stands for none."""
+    accepted, depth, capacity, rank, number, ahead, taken = text.split(b" ")
+    return Admission(
+        accepted=int(accepted),
+        taken=() if taken == b"-" else tuple(map(int, taken.split(b","))),
+        depth=int(depth),
+        capacity=int(capacity),
+        place=None if number == b"-" else Place(float(rank), int(number)),
+        ahead=int(ahead),
+    )
+
+
+def claim(reply: Sequence[Any]) -> Claim:
+    """Read {"ok", left, due_in_ms, {skipped}, {id, entry, ...}, {failures}, {crashes}}."""
+    _, left, due, skipped, found, failures, crashes = reply
+    ids = [job_id.decode() for job_id in found[::2]]
+    records = [record_of(entry) for entry in found[1::2]]
+    if failures or crashes:
+        attempts = [int(n or 0) for n in failures] or [0] * len(ids)
+        lost = [int(n or 0) for n in crashes] or [0] * len(ids)
+        jobs = tuple(map(ClaimedJob, ids, records, attempts, lost))
+    else:
+        jobs = tuple([ClaimedJob(job_id, record, 0, 0) for job_id, record in zip(ids, records, strict=True)])
+    return Claim(jobs, tuple([job_id.decode() for job_id in skipped]), _LEFT[left], int(due) if due else None)
+
+
+def record_of(entry: bytes) -> bytes:
+    """Return the record of an entry of `jobs`: what follows the first space behind the sequence; all if damaged."""
+    return entry[entry.find(b" ", 13) + 1 :]
+
+
+def claimed(found: Sequence[Any]) -> tuple[ClaimedJob, ...]:
+    """Read {id, entry, failures, crashes, ...}."""
+    return tuple(
+        ClaimedJob(job_id.decode(), record_of(entry), int(failures), int(crashes))
+        for job_id, entry, failures, crashes in _groups(found, 4)
+    )
+
+
+def looks(found: Sequence[Any]) -> tuple[Look, ...]:
+    """Read {state, failures, crashes, outcome, reason, report, ...}."""
+    return tuple(
+        Look(state(word, outcome), outcome, int(failures), int(crashes), _REASONS[reason] if reason else None, report)
+        for word, failures, crashes, outcome, reason, report in _groups(found, 6)
+    )
+
+
+def state(word: bytes, outcome: bytes = b"") -> State:
+    """Read a state; of a job that is `finished`, its outcome tells which, or nobody can: unknown."""
+    if word != b"finished":
+        return _STATES[word]
+    try:
+        return _STATES.get(decode_outcome(outcome).state.encode(), State.UNKNOWN)
+    except BadRecord:
+        return State.UNKNOWN
+
+
+def stats(reply: Sequence[Any]) -> Stats:
+    """Read {"ok", ready, suspects, ..., paused, {totals}}: see the head of stats.lua."""
+    ready, suspects, scheduled, jobs, dead, shed, waiters, workers, lapsed, capacity, paused = map(int, reply[1:12])
+    return Stats(
+        ready=ready,
+        suspects=suspects,
+        scheduled=scheduled,
+        running=max(0, jobs - ready - suspects - scheduled),
+        dead=dead,
+        shed=shed,
+        waiters=waiters,
+        workers=workers,
+        lapsed=lapsed,
+        capacity=capacity,
+        paused=bool(paused),
+        counters={name.decode(): int(total) for name, total in _groups(reply[12], 2)},
+    )
+
+
+def letters(found: Sequence[Any]) -> tuple[Letter, ...]:
+    """Read {id, letter, ...}; a letter that was damaged is told as one of a bad record."""
+    return tuple(_letter(job_id.decode(), letter) for job_id, letter in _groups(found, 2))
+
+
+def _letter(job_id: str, text: bytes) -> Letter:
+    head, _, rest = text.partition(b"\n")
+    report, _, entry = rest.partition(b"\n")
+    try:
+        reason, failures, crashes, died_at_ms = head.split(b" ")
+        return Letter(job_id, _REASONS[reason], int(died_at_ms), int(failures), int(crashes), report, record_of(entry))
+    except (ValueError, KeyError):
+        return Letter(job_id, Reason.BAD_RECORD, 0, 0, 0, b"", text)
+
+
+def texts(found: Sequence[bytes]) -> tuple[str, ...]:
+    """Read ids."""
+    return tuple([text.decode() for text in found])
+
+
+def _groups(found: Sequence[Any], size: int) -> Iterator[Any]:
+    return zip(*(found[at::size] for at in range(size)), strict=True)

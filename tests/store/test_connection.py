@@ -1,0 +1,187 @@
+"""Where a server is, and the connections to it that are held."""
+
+import threading
+import time
+
+import pytest
+
+from gqueue.errors import BadSetting
+from gqueue.store.connection import Address, Lanes, LanesClosed, Link, masked, pack
+from tests.servers import Server
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("redis://localhost:6379/0", "redis://localhost:6379/0"),
+        ("redis://:secret@host:1/0", "redis://:***@host:1/0"),
+        ("rediss://user:se:cr@et@host", "rediss://user:***@host"),
+        ("redis://:sec/ret@host", "redis://:***@host"),
+        ("unix://user:secret@/tmp/s?db=1", "unix://user:***@/tmp/s?db=1"),
+        ("unix:///tmp/a:b@c.sock", "unix:///tmp/a:b@c.sock"),
+        ("redis://host/0?password=secret&db=1", "redis://host/0?password=***&db=1"),
+        ("rediss://host?ssl_password=secret", "rediss://host?ssl_password=***"),
+    ],
+)
+def test_passwords_are_masked(url: str, shown: str):
+    assert masked(url) == shown
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://:secret@host:port/0",
+        "redis://:sec/ret@host/0",
+        "redis://:secret@host/zero",
+        "redis://:secret@host/0?socket_timeout=soon",
+        "redis://:secret@host/0?nonsense=1",
+        "unix://",
+        "redis://:secret@[::1/0",
+    ],
+)
+def test_bad_url_is_refused_and_its_password_not_shown(url: str):
+    with pytest.raises(BadSetting) as caught:
+        Address(url)
+
+    assert "secret" not in str(caught.value)
+    assert "sec" not in str(caught.value).replace("seconds", "")
+
+
+def test_options_that_would_change_the_protocol_are_overruled(server: Server):
+    options = "decode_responses=1&protocol=3&retry_on_timeout=1&health_check_interval=1&socket_timeout=0.01&db=3"
+    link = Address(f"{server.url}?{options}").link(5.0)
+    link.open()
+
+    assert link.exchange(pack((b"ECHO", b"x"))) == b"x"
+    with pytest.raises(Exception, match="Timeout"):
+        Address(server.url).link(0.1).exchange(pack((b"BLPOP", b"none", 5)))
+    assert b"db=3" in link.exchange(pack((b"CLIENT", b"LIST")))
+    link.close()
+
+
+def test_interrupt_ends_a_wait_on_another_thread(server: Server):
+    link = Address(server.url).link(30.0)
+    link.open()
+    timer = threading.Timer(0.1, link.interrupt)
+    timer.start()
+    started = time.monotonic()
+    with pytest.raises(Exception, match="closed"):
+        link.exchange(pack((b"BLPOP", b"none", 20)))
+
+    assert time.monotonic() - started < 5
+    link.interrupt()
+    link.close()
+
+
+class Counted(Link):
+    """A connection that is not opened, and knows whether it was closed."""
+
+    def __init__(self):
+        self.closed = 0
+        self.fresh = True
+
+    def close(self):
+        self.closed += 1
+
+    def interrupt(self):
+        self.closed += 1
+
+
+def soon() -> float:
+    return time.monotonic() + 10
+
+
+def test_connection_given_back_last_is_taken_first():
+    lanes = Lanes(Counted)
+    first, second = lanes.take(soon()), lanes.take(soon())
+    lanes.give(first)
+    lanes.give(second)
+
+    assert lanes.take(soon()) is second
+    assert lanes.take(soon()) is first
+
+
+def test_no_more_than_the_bound_are_made_and_the_others_wait():
+    made, in_use, most = [], [0], [0]
+    lock = threading.Lock()
+
+    def make() -> Counted:
+        made.append(Counted())
+        return made[-1]
+
+    lanes = Lanes(make, most=3)
+
+    def work():
+        for _ in range(200):
+            link = lanes.take(soon())
+            with lock:
+                in_use[0] += 1
+                most[0] = max(most[0], in_use[0])
+            time.sleep(0)
+            with lock:
+                in_use[0] -= 1
+            lanes.give(link)
+
+    threads = [threading.Thread(target=work) for _ in range(12)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(20)
+
+    assert not any(thread.is_alive() for thread in threads)
+    assert len(made) == most[0] == 3
+
+
+def test_who_finds_all_taken_is_told_when_its_time_is_up():
+    lanes = Lanes(Counted, most=1)
+    held = lanes.take(soon())
+    with pytest.raises(TimeoutError):
+        lanes.take(time.monotonic() + 0.05)
+
+    lanes.give(held)
+    assert lanes.take(soon()) is held
+
+
+def test_dropped_connection_makes_room_for_another():
+    lanes = Lanes(Counted, most=1)
+    first = lanes.take(soon())
+    threading.Timer(0.05, lanes.drop, (first,)).start()
+    started = time.monotonic()
+
+    assert lanes.take(soon()) is not first
+    assert time.monotonic() - started < 5
+    assert first.closed
+
+
+def test_connection_lost_by_its_holder_does_not_count_for_ever():
+    lanes = Lanes(Counted, most=1)
+    lanes.take(soon())
+
+    assert lanes.take(soon())
+
+
+def test_closed_lanes_refuse_and_close_all():
+    lanes = Lanes(Counted, most=2)
+    held, free = lanes.take(soon()), lanes.take(soon())
+    lanes.give(free)
+    failed = []
+
+    def wait():
+        try:
+            lanes.take(soon()), lanes.take(soon())
+        except LanesClosed:
+            failed.append(True)
+
+    waiting = threading.Thread(target=wait)
+    waiting.start()
+    time.sleep(0.02)
+    lanes.close()
+    waiting.join(5)
+
+    assert failed == [True]
+    assert held.closed
+    assert free.closed
+    with pytest.raises(LanesClosed):
+        lanes.take(soon())
+    lanes.give(held)
+    assert held.closed == 2

@@ -1,0 +1,838 @@
+"""What only a store in Redis can meet: lost replies, outages, full and foreign servers, forks, damaged records."""
+
+import itertools
+import logging
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from gqueue.core.model import Left, NewJob, Settlement, State, WhenFull
+from gqueue.errors import StoreFull, StoreTooOld, StoreUnavailable
+from gqueue.store.connection import Link
+from gqueue.store.outage import CallRefused
+from gqueue.store.redis import RedisStore
+from tests.conftest import wait_until
+from tests.fake_server import OK, FakeServer, bulk
+from tests.proxy import Proxy, to_unix
+from tests.servers import Server
+from tests.store.conftest import RULES, OpenStore
+
+
+def enqueue(store: RedisStore, *ids: str, lane: str = "lane", call: int = 1, size: int = 2):
+    jobs = [NewJob(job_id, 0.0, 0, b"x" * size) for job_id in ids]
+    return store.enqueue(lane, call, jobs, when_full=WhenFull.REJECT, capacity=1_000_000)
+
+
+def claim(store: RedisStore, call: int = 1, limit: int = 100, done: tuple[str, ...] = ()) -> list[str]:
+    return [job.id for job in store.settle_and_claim("w", call, done, [], limit).jobs]
+
+
+@pytest.fixture
+def proxy(server: Server) -> Iterator[Proxy]:
+    with Proxy(to_unix(server.socket)) as running:
+        yield running
+
+
+@pytest.fixture
+def own() -> Iterator[Server]:
+    """Return a server for tests that stop it, with an AOF."""
+    with Server(appendonly=True) as running:
+        yield running
+
+
+# Lost replies.
+
+
+def test_enqueue_whose_reply_was_lost_is_applied_once(open_redis: OpenStore, proxy: Proxy):
+    store = open_redis(proxy.url)
+    store.stats()
+    proxy.next("lose reply")
+
+    reply = enqueue(store, "a", "b")
+
+    assert (reply.accepted, reply.taken, reply.depth) == (2, (), 2)
+    assert store.stats().counters == {"enqueued": 2}
+
+
+def test_lost_reply_is_cured_even_when_the_job_has_run_and_gone_meanwhile(open_redis: OpenStore, proxy: Proxy):
+    store, other = open_redis(proxy.url), open_redis()
+    other.register("w")
+    numbers, ran = itertools.count(1), []
+
+    def run_it() -> None:
+        wait_until(lambda: claim(other, next(numbers)))
+        claim(other, next(numbers), done=("a",))
+        ran.append(True)
+
+    worker = threading.Thread(target=run_it)
+    worker.start()
+
+    def rule(arguments: list[bytes]) -> str:
+        if arguments[0] == b"EVALSHA" and not ran:
+            return "lose reply"
+        return "pass"
+
+    store.stats()
+    proxy.rule = rule
+
+    reply = enqueue(store, "a")
+
+    worker.join(10)
+    assert (ran, reply.accepted, reply.taken) == ([True], 1, ())
+    assert other.stats().counters == {"enqueued": 1, "claimed": 1, "succeeded": 1}
+
+
+def test_claim_whose_reply_was_lost_is_answered_with_the_same_jobs(open_redis: OpenStore, proxy: Proxy):
+    store = open_redis(proxy.url)
+    enqueue(store, "a", "b", "c")
+    store.register("w")
+    proxy.next("lose reply")
+
+    assert claim(store, limit=2) == ["a", "b"]
+    assert store.stats().running == 2
+    assert claim(store, call=2) == ["c"]
+
+
+def test_settlement_whose_reply_was_lost_is_recorded_once(open_redis: OpenStore, proxy: Proxy):
+    store = open_redis(proxy.url)
+    enqueue(store, "a")
+    store.register("w")
+    claim(store)
+    proxy.next("lose reply", count=2)
+
+    reply = store.settle_and_claim("w", 2, [], [Settlement("a", "retry", 60_000)], 5)
+
+    assert (reply.jobs, reply.skipped, reply.left) == ((), (), Left.NOTHING)
+    assert store.look(["a"])[0].failures == 1
+
+
+def test_request_that_arrives_after_its_sender_gave_up_strands_nothing(open_redis: OpenStore, proxy: Proxy):
+    store = open_redis(proxy.url)
+    enqueue(store, "a", "b")
+    store.register("w")
+    assert claim(store, limit=1) == ["a"]
+    proxy.next("hold", count=1)
+
+    assert claim(store, call=2, limit=0, done=("a",)) == []  # sent again: the first is still on its way
+    assert claim(store, call=3, limit=1) == ["b"]
+    late = proxy.let_go()
+
+    assert late == [b"*1\r\n$10\r\nstale_call\r\n"]
+    assert [job.id for job in store.held("w")] == ["b"]
+    assert store.stats().counters["succeeded"] == 1
+
+
+def test_late_enqueue_adds_nothing_twice(open_redis: OpenStore, proxy: Proxy):
+    store = open_redis(proxy.url)
+    enqueue(store, "z", lane="warm")
+    proxy.next("hold")
+    enqueue(store, "a")
+    enqueue(store, "b", call=2)
+    (late,) = proxy.let_go()
+
+    assert b"stale_call" in late
+    assert store.stats().depth == 3
+
+
+def test_connection_that_died_in_idleness_is_replaced_without_a_word(
+    open_redis: OpenStore, server: Server, caplog: pytest.LogCaptureFixture
+):
+    store = open_redis()
+    enqueue(store, "a")
+    caplog.clear()
+    with server.client() as client:
+        client.client_kill_filter(_type="normal", skipme=True)
+
+    assert store.stats().depth == 1
+    assert not [record for record in caplog.records if "away" in record.getMessage()]
+
+
+def test_calls_go_on_while_connections_are_killed_all_the_time(open_redis: OpenStore, server: Server):
+    store = open_redis()
+    store.register("w")
+    stop = threading.Event()
+
+    def kill():
+        with server.client() as client:
+            while not stop.wait(0.003):
+                client.client_kill_filter(_type="normal", skipme=True)
+
+    killer = threading.Thread(target=kill)
+    killer.start()
+    try:
+        for number in range(300):
+            assert enqueue(store, f"j{number}", call=number + 1).accepted == 1
+    finally:
+        stop.set()
+        killer.join()
+
+    assert store.stats().counters == {"enqueued": 300}
+    assert claim(store, limit=1000) == [f"j{number}" for number in range(300)]
+
+
+# Scripts.
+
+
+def test_flushed_scripts_are_sent_again(open_redis: OpenStore, server: Server):
+    store = open_redis()
+    enqueue(store, "a")
+    with server.client() as client:
+        client.script_flush()
+
+    assert enqueue(store, "b", call=2).depth == 2
+    assert store.stats().depth == 2
+
+
+def test_key_of_a_wrong_type_is_named_with_operation_and_queue(open_redis: OpenStore, server: Server, queue_name: str):
+    store = open_redis()
+    with server.client() as client:
+        client.set(f"gq:{{{queue_name}}}:ready", "not a zset")
+    with pytest.raises(CallRefused, match="WRONGTYPE") as caught:
+        enqueue(store, "a")
+
+    assert (caught.value.queue, caught.value.operation) == (queue_name, "enqueue")
+
+
+def test_user_without_permission_is_told_so(open_redis: OpenStore, server: Server):
+    with server.client() as client:
+        client.execute_command("ACL SETUSER", "reader", "on", ">pw", "~*", "+@all", "-evalsha", "-eval")
+    store = open_redis(f"unix://reader:pw@{server.socket}")
+    with pytest.raises(CallRefused, match="no permissions"):
+        store.stats()
+
+
+def test_wrong_password_is_refused_at_once_and_not_shown(open_redis: OpenStore, server: Server):
+    store = open_redis(f"unix://nobody:secret@{server.socket}", retry_for_ms=60_000)
+    with pytest.raises(StoreUnavailable, match="refuses us") as caught:
+        store.stats()
+
+    assert "secret" not in str(caught.value)
+
+
+# A full server.
+
+
+def test_full_redis_refuses_jobs_and_lets_workers_drain(own: Server, queue_name: str):
+    store = RedisStore(own.url, queue_name, RULES)
+    enqueue(store, *(f"j{n}" for n in range(50)), size=1000)
+    store.register("w")
+    before = store.snapshot()
+    with own.client() as client:
+        client.config_set("maxmemory", "1mb")
+        client.config_set("maxmemory", str(client.info("memory")["used_memory"] // 2))
+
+        with pytest.raises(StoreFull, match="maxmemory"):
+            enqueue(store, "new", call=2)
+
+        assert store.snapshot() == before
+        ids = claim(store)
+        assert len(ids) == 50
+        store.heartbeat("w")
+        settlements = [
+            Settlement(ids[0], "succeed", outcome=b'{"state":"succeeded"}', ttl_ms=60_000),
+            Settlement(ids[1], "retry", 1000),
+            Settlement(ids[2], "bury", 0, "failed", b"{}", b'{"state":"dead"}', 60_000),
+        ]
+        store.settle_and_claim("w", 2, ids[3:40], settlements, 0)
+        assert store.leave("w", 1000) == 0
+        store.register("v")
+        client.config_set("maxmemory", "0")
+    assert (store.stats().ready, store.stats().scheduled, store.stats().dead) == (10, 1, 1)
+    assert enqueue(store, "new", call=2).accepted == 1
+    store.close()
+
+
+# Outages.
+
+
+def test_calls_wait_for_a_server_that_restarts_and_lose_nothing(
+    own: Server, queue_name: str, caplog: pytest.LogCaptureFixture
+):
+    store = RedisStore(own.url, queue_name, RULES, retry_for_ms=20_000)
+    done, go_on = [], threading.Event()
+
+    def produce(lane: str):
+        number = 0
+        while not go_on.is_set() or number < 50:
+            number += 1
+            enqueue(store, f"{lane}.{number}", lane=lane, call=number)
+            done.append(f"{lane}.{number}")
+
+    threads = [threading.Thread(target=produce, args=(f"l{n}",)) for n in range(4)]
+    for thread in threads:
+        thread.start()
+    for _ in range(2):
+        wait_until(lambda: len(done) > 20)
+        own.kill()
+        own.start()
+        done_before = len(done)
+        wait_until(lambda seen=done_before: len(done) > seen + 20)
+    go_on.set()
+    for thread in threads:
+        thread.join(20)
+
+    assert store.stats().counters == {"enqueued": len(done)}
+    assert {job_id for job_id, _, _ in store.inspect(State.READY, limit=1000)} <= set(done)
+    words = [record.getMessage().split(" is ")[1].split(" ")[0].rstrip(":") for record in caplog.records]
+    assert words == ["away", "back"] * (len(words) // 2)
+    assert 1 <= len(words) // 2 <= 2
+    store.close()
+
+
+def test_server_that_stays_away_ends_in_store_unavailable(own: Server, queue_name: str):
+    store = RedisStore(own.url, queue_name, RULES, retry_for_ms=300)
+    store.stats()
+    own.stop()
+    started = time.monotonic()
+    with pytest.raises(StoreUnavailable, match=r"did not answer for 0\.3 s") as caught:
+        enqueue(store, "a", "b")
+
+    assert 0.25 < time.monotonic() - started < 3
+    assert (caught.value.job_ids, caught.value.may_be_in) == (("a", "b"), False)
+    assert str(own.socket) in str(caught.value)
+    own.start()
+    wait_until(lambda: _works(store))
+    store.close()
+
+
+def _works(store: RedisStore) -> bool:
+    try:
+        store.stats()
+    except StoreUnavailable:
+        return False
+    return True
+
+
+def test_call_that_may_have_been_carried_out_says_so(open_redis: OpenStore, proxy: Proxy):
+    store = open_redis(proxy.url, retry_for_ms=200)
+    store.stats()
+    proxy.next("lose reply", count=100_000)
+    with pytest.raises(StoreUnavailable, match="may have been carried out") as caught:
+        enqueue(store, "a")
+
+    assert caught.value.may_be_in
+    proxy.rule = lambda _: "pass"
+    assert store.look(["a"])[0].state is State.READY
+
+
+def test_frozen_server_counts_as_away_and_the_calls_succeed_when_it_goes_on(
+    own: Server, queue_name: str, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("gqueue.store.redis.REPLY_TIMEOUT_S", 0.2)
+    store = RedisStore(own.url, queue_name, RULES, retry_for_ms=20_000)
+    enqueue(store, "a")
+    own.pause()
+    threading.Timer(0.8, own.go_on).start()
+
+    assert enqueue(store, "b", call=2).accepted == 1
+    assert store.stats().counters == {"enqueued": 2}
+    store.close()
+
+
+def test_waits_last_through_an_outage_and_find_what_comes_after(own: Server, queue_name: str):
+    store = RedisStore(own.url, queue_name, RULES)
+    assert not store.wait_hint(0)
+    own.kill()
+    started = time.monotonic()
+    assert not store.wait_hint(0.3)
+    assert store.wait_done(0.1) == ()
+    assert 0.35 < time.monotonic() - started < 3
+
+    own.start()
+    enqueue(store, "a")
+
+    assert store.wait_hint(5)
+    store.close()
+
+
+def test_wait_under_way_survives_a_restart(own: Server, queue_name: str):
+    store = RedisStore(own.url, queue_name, RULES, retry_for_ms=20_000)
+    store.stats()
+    found: list[bool] = []
+    waiting = threading.Thread(target=lambda: found.append(store.wait_hint(20)))
+    waiting.start()
+    with own.client() as client:
+        wait_until(lambda: client.info("clients")["blocked_clients"] == 1)
+    own.kill()
+    own.start()
+    enqueue(store, "a")
+    waiting.join(20)
+
+    assert found == [True]
+    store.close()
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        b"-LOADING Redis is loading the dataset in memory\r\n",
+        b"-READONLY You can't write against a read only replica.\r\n",
+        b"-BUSY Redis is busy running a script.\r\n",
+        b"-CLUSTERDOWN The cluster is down\r\n",
+        b"-MASTERDOWN Link with MASTER is down\r\n",
+    ],
+)
+def test_error_that_passes_is_waited_out(queue_name: str, error: bytes, caplog: pytest.LogCaptureFixture):
+    failing = [3]
+
+    def answer(arguments: list[bytes]) -> bytes:
+        if arguments[0] in (b"EVALSHA", b"ZREM"):
+            failing[0] -= 1
+            if failing[0] >= 0:
+                return error
+            return b":0\r\n" if arguments[0] == b"ZREM" else b"*1\r\n+ok\r\n"
+        return bulk("redis_version:7.0.0") if arguments[0] == b"INFO" else OK
+
+    with FakeServer(answer) as fake:
+        store = RedisStore(fake.url, queue_name, RULES)
+        store.pause()
+        store.close()
+
+    assert ["away" in caplog.records[0].getMessage(), "back" in caplog.records[1].getMessage()] == [True, True]
+    assert len(caplog.records) == 2
+
+
+def test_cluster_node_that_names_another_is_followed(open_redis: OpenStore, queue_name: str):
+    with Server(tcp=True) as real:
+
+        def answer(arguments: list[bytes]) -> bytes:
+            if arguments[0] == b"EVALSHA":
+                return f"-MOVED 1234 127.0.0.1:{real.port}\r\n".encode()
+            return bulk("redis_version:7.0.0") if arguments[0] == b"INFO" else OK
+
+        with FakeServer(answer) as fake:
+            store = open_redis(fake.url)
+            assert enqueue(store, "a").accepted == 1
+            assert store.stats().depth == 1
+            assert sum(request[0] == b"EVALSHA" for request in fake.requests) == 1
+            store.close()
+
+
+# What the server is.
+
+
+def info_server(*lines: str) -> FakeServer:
+    def answer(arguments: list[bytes]) -> bytes:
+        return bulk("\r\n".join(lines)) if arguments[0] == b"INFO" else OK
+
+    return FakeServer(answer)
+
+
+def test_old_server_is_refused_with_both_versions(queue_name: str):
+    with info_server("# Server", "redis_version:6.0.16") as fake:
+        store = RedisStore(fake.url, queue_name, RULES)
+        with pytest.raises(StoreTooOld, match=r"Redis 6\.0\.16.*needs Redis 6\.2"):
+            store.stats()
+        store.close()
+
+
+@pytest.mark.parametrize(
+    ("lines", "text"),
+    [
+        (("redis_version:6.2.0",), "Redis 6.2.0"),
+        (("redis_version:10.0.1",), "Redis 10.0.1"),
+        (("redis_version:7.2.4", "server_name:valkey", "valkey_version:8.1.0"), "Valkey 8.1.0"),
+        ((), "Redis"),
+    ],
+)
+def test_newer_servers_and_valkey_are_taken(queue_name: str, lines: tuple[str, ...], text: str):
+    with info_server(*lines) as fake:
+        store = RedisStore(fake.url, queue_name, RULES)
+        assert str(store.server()) == text
+        store.close()
+
+
+@pytest.mark.parametrize(
+    ("policy", "loud"),
+    [("allkeys-lru", True), ("allkeys-random", True), ("volatile-lru", False), ("noeviction", False)],
+)
+def test_evicting_policy_is_warned_of_once(
+    own: Server, queue_name: str, caplog: pytest.LogCaptureFixture, policy: str, loud: bool
+):
+    with own.client() as client:
+        client.config_set("maxmemory-policy", policy)
+    store = RedisStore(own.url, queue_name, RULES)
+    store.stats()
+    store.clone().stats()
+    store.stats()
+
+    warnings = [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
+    assert len(warnings) == loud
+    assert all(policy in text and "may drop jobs" in text for text in warnings)
+    store.close()
+
+
+def test_server_that_saves_nothing_is_noted(server: Server, own: Server, queue_name: str, caplog):
+    caplog.set_level(logging.INFO, "gqueue.store")
+    for one in (own, server):
+        store = RedisStore(one.url, queue_name, RULES)
+        store.stats()
+        assert store.server().persistent is (one is own)
+        store.close()
+
+    assert [record.getMessage() for record in caplog.records if "does not save" in record.getMessage()]
+    assert len(caplog.records) == 1
+
+
+def test_server_that_may_not_be_asked_is_taken_as_it_is(open_redis: OpenStore, server: Server):
+    with server.client() as client:
+        client.execute_command("ACL SETUSER", "shy", "on", ">pw", "~*", "&*", "+@all", "-info", "-config")
+    store = open_redis(f"unix://shy:pw@{server.socket}")
+
+    assert store.stats().depth == 0
+    assert store.server().persistent is None
+
+
+# Connections.
+
+
+def blocked_names(client, queue: str) -> list[str]:
+    return [c["cmd"] for c in client.client_list() if c["cmd"] in ("blpop", "subscribe")]
+
+
+def test_calls_of_many_threads_share_few_connections(own: Server, queue_name: str):
+    store = RedisStore(own.url, queue_name, RULES)
+    wrong = []
+
+    def work(lane: str):
+        for number in range(1, 21):
+            reply = store.look([f"{lane}.{n}" for n in range(number)])
+            if len(reply) != number:
+                wrong.append(lane)
+
+    threads = [threading.Thread(target=work, args=(f"l{n}",)) for n in range(64)]
+    with own.client() as client:
+        before = most = client.info("clients")["connected_clients"]
+        for thread in threads:
+            thread.start()
+        while any(thread.is_alive() for thread in threads):
+            most = max(most, client.info("clients")["connected_clients"])
+    assert not wrong
+    assert before < most <= before + 16
+    store.close()
+
+
+def test_each_kind_of_wait_has_one_connection(own: Server, queue_name: str):
+    store = RedisStore(own.url, queue_name, RULES)
+    with own.client() as client:
+        before = client.info("clients")["connected_clients"]
+        for _ in range(3):
+            store.wait_hint(0.01)
+            store.wait_room("p", 0.01)
+            store.wait_done(0.01)
+            store.stats()
+        assert client.info("clients")["connected_clients"] == before + 4
+        store.close()
+        wait_until(lambda: client.info("clients")["connected_clients"] == before)
+
+
+def test_closed_store_says_that_it_is_closed(open_redis: OpenStore):
+    store = open_redis()
+    store.stats()
+    store.close()
+
+    for call in (store.stats, lambda: store.wait_hint(5), lambda: store.wait_done(5)):
+        with pytest.raises(StoreUnavailable, match="closed"):
+            call()
+
+
+def test_nothing_is_opened_before_the_first_call(queue_name: str):
+    RedisStore("redis://127.0.0.1:1/0", queue_name, RULES).close()
+
+
+class Stop(BaseException):
+    """Comes between sending and the reply, as a KeyboardInterrupt would."""
+
+
+def test_call_that_was_interrupted_leaves_no_reply_to_the_next(open_redis: OpenStore, own: Server, queue_name: str):
+    store = RedisStore(own.url, queue_name, RULES)
+    enqueue(store, "a", "b", "c")
+    own.pause()
+
+    def interrupt(_signal: int, _frame: object) -> None:
+        raise Stop
+
+    before = signal.signal(signal.SIGALRM, interrupt)
+    signal.setitimer(signal.ITIMER_REAL, 0.1)
+    try:
+        with pytest.raises(Stop):
+            store.look(["a", "b", "c"])
+    finally:
+        signal.signal(signal.SIGALRM, before)
+        own.go_on()
+
+    assert len(store.look(["a"])) == 1
+    assert store.stats().depth == 3
+    store.close()
+
+
+def test_reply_that_was_not_read_is_not_the_answer_to_the_next_call(
+    open_redis: OpenStore, monkeypatch: pytest.MonkeyPatch
+):
+    store = open_redis()
+    store.stats()
+
+    def interrupted(_: Link) -> None:
+        raise Stop
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Link, "receive", interrupted)
+        with pytest.raises(Stop):
+            store.look(["a", "b", "c"])
+
+    assert len(store.look(["a"])) == 1
+
+
+def test_silence_on_one_connection_condemns_the_idle_ones(
+    own: Server, queue_name: str, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("gqueue.store.redis.REPLY_TIMEOUT_S", 0.3)
+    store = RedisStore(own.url, queue_name, RULES, retry_for_ms=100)
+    store.stats()
+    lanes = store._client._links.lanes()
+    links = [lanes.take(time.monotonic() + 5) for _ in range(4)]
+    for link in links:
+        if link.fresh:
+            link.open()
+        lanes.give(link)
+    assert store._client.connections() == 4
+    own.pause()
+    with pytest.raises(StoreUnavailable):
+        store.stats()
+    own.go_on()
+
+    assert store._client.connections() == 0
+    store.close()
+
+
+@pytest.mark.filterwarnings("ignore:This process.*is multi-threaded:DeprecationWarning")
+def test_forked_child_opens_connections_of_its_own(open_redis: OpenStore):
+    store = open_redis()
+    enqueue(store, "a")
+    store.wait_hint(0)
+    store.wait_done(0)
+    child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            for number in range(1, 100):
+                assert enqueue(store, f"c{number}", lane="child", call=number).accepted == 1
+                assert len(store.look(["a", "b"])) == 2
+            store.wait_done(0)
+            code = 0
+        finally:
+            os._exit(code)
+    for number in range(1, 100):
+        assert enqueue(store, f"p{number}", lane="parent", call=number).accepted == 1
+        assert len(store.look(["a"])) == 1
+    _, status = os.waitpid(child, 0)
+
+    assert os.waitstatus_to_exitcode(status) == 0
+    assert store.stats().depth == 199
+
+
+@pytest.mark.filterwarnings("ignore:This process.*is multi-threaded:DeprecationWarning")
+def test_fork_while_other_threads_hold_locks_does_not_hang_the_child(open_redis: OpenStore):
+    store = open_redis()
+    stop = threading.Event()
+
+    def busy():
+        while not stop.is_set():
+            store.look(["a"])
+
+    threads = [threading.Thread(target=busy) for _ in range(24)]
+    for thread in threads:
+        thread.start()
+    try:
+        for _ in range(10):
+            child = os.fork()
+            if child == 0:
+                signal.alarm(10)
+                store.stats()
+                os._exit(0)
+            assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
+
+
+# Under gevent's patching; in a process of its own, since there is no way back.
+
+
+def in_gevent(server: Server, queue: str, code: str) -> str:
+    """Run *code* with a patched standard library, a `store`, and gevent; return what it prints."""
+    start = f"""
+        from gevent import monkey; monkey.patch_all()
+        import gevent, threading, time
+        from gqueue.core.model import *
+        from gqueue.store import open_store
+        store = open_store({server.url!r}, {queue!r}, Rules())
+    """
+    program = textwrap.dedent(start) + textwrap.dedent(code)
+    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
+    assert ran.returncode == 0, ran.stderr
+    assert not ran.stderr
+    return ran.stdout.strip()
+
+
+def test_greenlets_share_a_store(server: Server, queue_name: str):
+    code = """
+        def work(n):
+            return [len(store.look([str(i) for i in range(n)])) for _ in range(20)] == [n] * 20
+        waiting = gevent.spawn(store.wait_hint, 20)
+        greenlets = [gevent.spawn(work, 1 + n % 50) for n in range(200)]
+        gevent.joinall(greenlets)
+        store.enqueue("l", 1, [NewJob("a", 0, 0, b"")], when_full=WhenFull.REJECT, capacity=9)
+        print(all(g.value for g in greenlets), waiting.get(), store._client.connections() <= 16)
+    """
+    assert in_gevent(server, queue_name, code) == "True True True"
+
+
+def test_timeout_and_kill_in_the_middle_of_a_call_leave_no_reply_to_the_next(server: Server, queue_name: str):
+    code = """
+        import random
+        wrong = 0
+        def work(n):
+            global wrong
+            for _ in range(300):
+                with gevent.Timeout(random.random() / 2000, False):
+                    wrong += len(store.look([str(i) for i in range(n)])) != n
+        greenlets = [gevent.spawn(work, 1 + n % 50) for n in range(50)]
+        gevent.sleep(0.2)
+        gevent.killall(greenlets[:25])
+        gevent.joinall(greenlets)
+        print(wrong, len(store.look(["a", "b"])), store._client.connections() <= 16)
+    """
+    assert in_gevent(server, queue_name, code) == "0 2 True"
+
+
+def test_killing_who_sleeps_for_all_hands_the_turn_to_another(server: Server, queue_name: str):
+    code = """
+        from gqueue.store.outage import Gate
+        gate = Gate("here", speaks=False)
+        gate.shut(OSError("gone"))
+        gate._next_at = time.monotonic() + 0.5
+        first = gevent.spawn(gate.enter, time.monotonic() + 30)
+        gevent.sleep(0.05)
+        second = gevent.spawn(gate.enter, time.monotonic() + 30)
+        gevent.sleep(0.05)
+        first.kill()
+        print(second.get(timeout=10), type(first.value).__name__)
+    """
+    assert in_gevent(server, queue_name, code) == "True GreenletExit"
+
+
+def test_native_thread_uses_a_clone_or_the_store_itself(server: Server, queue_name: str):
+    code = """
+        clone, pool, seen = store.clone(), gevent.get_hub().threadpool, []
+        store.stats()
+        def beat():
+            clone.register("w")
+            for _ in range(50):
+                clone.heartbeat("w")
+                store.stats()
+            clone.close()
+            return len(clone.name)
+        thread = pool.spawn(beat)
+        for _ in range(50):
+            store.stats()
+        print(thread.get() > 0, store.workers().keys())
+    """
+    assert in_gevent(server, queue_name, code) == "True dict_keys(['w'])"
+
+
+@pytest.mark.parametrize("wait", ["wait_hint(20)", "wait_room('p', 20)", "wait_done(20)"])
+def test_closing_under_gevent_ends_waits_of_this_and_other_threads(server: Server, queue_name: str, wait: str):
+    code = f"""
+        def waits():
+            try:
+                return store.{wait}
+            except Exception as error:
+                return type(error).__name__
+        started = time.monotonic()
+        here, there = gevent.spawn(waits), gevent.get_hub().threadpool.spawn(waits)
+        gevent.sleep(0.3)
+        store.close()
+        here.get(), there.get()
+        print(time.monotonic() - started < 5)
+    """
+    assert in_gevent(server, queue_name, code) == "True"
+
+
+def test_forking_under_gevent_leaves_the_parent_its_connections(server: Server, queue_name: str):
+    code = """
+        import os
+        waiting = gevent.spawn(store.wait_hint, 20)
+        store.stats()
+        gevent.sleep(0.1)
+        child = os.fork()
+        if child == 0:
+            ok = len(store.look(["a"])) == 1
+            os._exit(0 if ok else 1)
+        for _ in range(100):
+            assert len(store.look(["a", "b"])) == 2
+        status = os.waitpid(child, 0)[1]
+        store.enqueue("l", 1, [NewJob("a", 0, 0, b"")], when_full=WhenFull.REJECT, capacity=9)
+        print(status, waiting.get())
+    """
+    assert in_gevent(server, queue_name, code) == "0 True"
+
+
+# Damaged records.
+
+
+@pytest.mark.parametrize("damage", [b"", b"not an entry", b"000000000000z0 {}", b"0000000000001nope {}"])
+def test_damaged_entry_is_claimed_and_buried_and_stops_nothing(
+    open_redis: OpenStore, server: Server, queue_name: str, damage: bytes
+):
+    store = open_redis()
+    enqueue(store, "a", "bad", "c")
+    with server.client() as client:
+        client.hset(f"gq:{{{queue_name}}}:jobs", "bad", damage)
+    store.register("w")
+
+    assert sorted(claim(store)) == ["a", "bad", "c"]
+    bury = Settlement("bad", "bury", 0, "bad_record", b"{}", b"", 0)
+    store.settle_and_claim("w", 2, ["a", "c"], [bury], 0)
+
+    (letter,) = store.letters()
+    assert letter.job_id == "bad"
+    assert store.stats().running == 0
+
+
+def test_member_without_a_record_is_dropped(open_redis: OpenStore, server: Server, queue_name: str):
+    store = open_redis()
+    enqueue(store, "a", "gone", "c")
+    with server.client() as client:
+        client.hdel(f"gq:{{{queue_name}}}:jobs", "gone")
+    store.register("w")
+
+    assert claim(store) == ["a", "c"]
+    assert store.stats().ready == 0
+
+
+def test_outcome_that_nobody_can_read_is_an_unknown_state(open_redis: OpenStore, server: Server, queue_name: str):
+    store = open_redis()
+    with server.client() as client:
+        client.set(f"gq:{{{queue_name}}}:result:a", "{nonsense")
+
+    assert store.look(["a"])[0].state is State.UNKNOWN
+
+
+def test_damaged_letter_is_shown_as_a_bad_record(open_redis: OpenStore, server: Server, queue_name: str):
+    store = open_redis()
+    with server.client() as client:
+        client.zadd(f"gq:{{{queue_name}}}:dead", {"a": 5})
+        client.hset(f"gq:{{{queue_name}}}:dead:jobs", "a", "nonsense")
+
+    (letter,) = store.letters()
+    assert (letter.job_id, letter.reason.value, letter.record) == ("a", "bad_record", b"nonsense")
+    assert store.delete_letters(["a"]) == 1
