@@ -1,0 +1,1 @@
+"""Example applications; README.md in this folder tells how to run them."""

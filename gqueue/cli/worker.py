@@ -1,0 +1,192 @@
+"""`gqueue worker`, and `gqueue` alone: run jobs, of the user's app or of the demo; or supervise those that do.
+
+Decides how the command line becomes the worker's options and what comes before the first job: logs, the app, one
+PING. The process was patched by `__main__` before this was imported, unless it is to supervise others.
+"""
+
+import logging
+import socket
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from gqueue import config
+from gqueue.cli import logs, options
+
+if TYPE_CHECKING:
+    from gqueue.demo import Demo
+    from gqueue.queue import Queue
+    from gqueue.worker import Worker
+
+_logger = logging.getLogger("gqueue.worker")
+
+
+@click.command("worker", short_help="Run jobs (the default command).")
+@options.app
+@options.option(
+    "--workers", "GQUEUE_WORKERS", type=click.IntRange(1, 100_000), help="Greenlets.  [default: 50; demo: 5]"
+)
+@options.option(
+    "--queue-size",
+    "GQUEUE_QUEUE_SIZE",
+    type=click.IntRange(1, 2**31 - 1),
+    help="Most jobs that may wait, for producers in this process.  [default: the queue's own; demo: 3]",
+)
+@options.redis
+@options.option(
+    "--lease",
+    "GQUEUE_LEASE",
+    type=options.Seconds(0.5),
+    help="Silence after which the jobs of a worker run elsewhere.  [default: the queue's own, 30]",
+)
+@options.option(
+    "--grace",
+    "GQUEUE_GRACE",
+    type=options.Seconds(),
+    default=30.0,
+    help="How long running jobs get to finish after SIGTERM or SIGINT.",
+)
+@options.option("--burst", "GQUEUE_BURST", is_flag=True, help="End when nothing is left.")
+@options.option(
+    "--processes",
+    "GQUEUE_PROCESSES",
+    type=click.IntRange(1, 1000),
+    default=1,
+    help="Interpreters, each with so many workers; one that dies is started again.",
+)
+@options.option(
+    "--weights",
+    "GQUEUE_WEIGHTS",
+    type=options.Weights(),
+    help="Shares of several queues, as in 3,1.  [default: strictly in the order given]",
+)
+@options.option(
+    "--stuck-after",
+    "GQUEUE_STUCK_AFTER",
+    type=options.Seconds(0.1),
+    default=30.0,
+    help="A process that a job blocks for so long beyond its limit ends with 4.",
+)
+@options.option(
+    "--jobs", "GQUEUE_JOBS", type=click.IntRange(0, 1_000_000), default=20, help="Jobs that the demo enqueues."
+)
+@options.option("--log-jobs", "GQUEUE_LOG_JOBS", is_flag=True, help="A line for each job, as in the demo.")
+@options.log
+@click.option("--child", hidden=True, help="INDEX:FD, given by the supervisor.")
+def command(**chosen: Any) -> int:
+    """Run jobs until SIGTERM or SIGINT, which end it cleanly; a second one gives back at once what still runs.
+
+    SIGTSTP: claim no more jobs. SIGUSR1: write all stacks and running jobs.
+    """
+    index, line = _child(chosen["child"])
+    logs.set_up(chosen["log_level"], chosen["log_format"], index)
+    if chosen["processes"] > 1 and line is None:
+        return _supervise(chosen["processes"], burst=chosen["burst"])
+    return _demo(chosen, index, line) if not chosen["apps"] else _app(chosen, line)
+
+
+def _app(chosen: dict[str, Any], line: socket.socket | None) -> int:
+    from gqueue.cli import app
+
+    queues = app.load(chosen["apps"])
+    weights = chosen["weights"]
+    if weights and len(weights) != len(queues):
+        raise click.UsageError(f"--weights {','.join(map(str, weights))}: there are {len(queues)} queues")
+    app.override(queues, url=chosen["url"], capacity=chosen["queue_size"], lease=chosen["lease"])
+    try:
+        return _work(queues, _worker_options(chosen, slots=50), line)
+    finally:
+        for queue in queues:
+            queue.close()  # what tasks have enqueued with: else the end of an embedded server would look like an outage
+
+
+def _demo(chosen: dict[str, Any], index: int | None, line: socket.socket | None) -> int:
+    from gqueue import demo
+    from gqueue.cli import reach
+
+    if chosen["weights"]:
+        raise click.UsageError("--weights: the demo has only one queue")
+    url = reach.find_for_demo(chosen["url"])
+    own = {"capacity": chosen["queue_size"], "lease": chosen["lease"]}
+    queue = demo.make_queue(url, **{name: value for name, value in own.items() if value is not None})
+    how = _worker_options(chosen, slots=demo.WORKERS, log_jobs=True)
+    if index:  # only the first of several processes is the producer
+        return _work([queue], how, line)
+    show = demo.Demo(queue, jobs=chosen["jobs"], workers=how.slots, burst=how.burst)
+    try:
+        return _work([queue], how, line, show)
+    finally:
+        show.end()
+        queue.close()
+
+
+def _work(
+    queues: "Sequence[Queue]", how: config.WorkerOptions, line: socket.socket | None, show: "Demo | None" = None
+) -> int:
+    from gqueue.cli import reach
+
+    servers = [reach.check(url) for url in dict.fromkeys(queue.url for queue in queues)]
+    sizes = [f"queue {queue.name} (size {queue.settings.capacity:,})" for queue in queues]
+    _logger.info("%s on %s", " and ".join(sizes), " and ".join(servers))
+    from gqueue.worker import Worker
+
+    worker = Worker(queues, how, busy=show.busy if show else None)
+    if line is not None:
+        _attend(line, worker)
+    if show is not None:
+        show.start()
+    return worker.run()
+
+
+def _attend(line: socket.socket, worker: "Worker") -> None:
+    """Tell the supervisor that this process came up; drain when the supervisor is no more."""
+    import gevent
+
+    def follow() -> None:
+        try:
+            line.recv(1)
+        except OSError:
+            pass
+        worker.drain()
+
+    line.sendall(b"u")
+    gevent.spawn(follow)
+
+
+def _worker_options(chosen: dict[str, Any], *, slots: int, log_jobs: bool = False) -> config.WorkerOptions:
+    return config.WorkerOptions(
+        slots=chosen["workers"] or slots,
+        grace_ms=config.to_ms("--grace", chosen["grace"]),
+        burst=chosen["burst"],
+        weights=chosen["weights"],
+        stuck_after_ms=config.to_ms("--stuck-after", chosen["stuck_after"]),
+        log_jobs=log_jobs or chosen["log_jobs"],
+    )
+
+
+def _child(given: str | None) -> tuple[int | None, socket.socket | None]:
+    if given is None:
+        return None, None
+    try:
+        index, descriptor = (int(part) for part in given.split(":"))
+        line = socket.socket(fileno=descriptor)
+    except (ValueError, OSError) as error:
+        raise click.UsageError(f"--child {given} is for the supervisor only: {error}") from None
+    line.set_inheritable(False)  # it would keep the supervisor waiting for what a task may start
+    return index, line
+
+
+def _supervise(processes: int, *, burst: bool) -> int:
+    from gqueue.worker.supervisor import Supervisor
+
+    args = list(click.get_current_context().find_root().obj)
+    if args[:1] == ["worker"]:
+        del args[0]
+
+    def arguments(index: int, descriptor: int) -> Sequence[str]:
+        child = ("--processes", "1", "--child", f"{index}:{descriptor}")  # the last --processes counts
+        return (sys.executable, "-m", "gqueue", "worker", *args, *child)
+
+    return Supervisor(arguments, processes, burst=burst).run()

@@ -1,0 +1,88 @@
+"""Waiting for outcomes: one listener a process and queue, for any number of waiters.
+
+It listens first, then each waiter notes in the store that it waits, and only then looks: so an outcome between the look
+and the wait is not missed. The note is renewed by the listener, and each renewal tells what ended unheard.
+"""
+
+import threading
+import time
+from collections.abc import Callable
+
+from gqueue.attendant import Attendant
+from gqueue.core.model import MOVE_LIMIT
+from gqueue.job import carried
+from gqueue.store.base import Store
+
+RENEW_S = 1.5
+"""A note lives 5 s and is to be renewed every 2 s at most; this is also how late a lost message is made up for."""
+
+
+class Outcomes:
+    """Who in this process waits for which job of one queue."""
+
+    def __init__(self, queue_name: str, store: Callable[[], Store]) -> None:
+        self._store = store
+        self._lock = threading.Lock()
+        self._waiting: dict[str, set[threading.Event]] = {}
+        self._listening = threading.Event()
+        self._renewed_at = 0.0
+        self._listener = Attendant(f"gqueue outcomes {queue_name}", self._listen, self._needed, self._ended)
+
+    def wait(self, job_id: str, until: float | None) -> None:
+        """Block until the job may be done, or until *until* (`time.monotonic()`). Raises StoreUnavailable."""
+        event = threading.Event()
+        with self._lock:
+            if not self._waiting:
+                self._renewed_at = time.monotonic()
+            self._waiting.setdefault(job_id, set()).add(event)
+        try:
+            self._listener.ensure()
+            if not self._listening.wait(_seconds(until)):
+                return
+            if not carried(lambda: self._store().await_done((job_id,))):
+                event.wait(_seconds(until))
+        finally:
+            with self._lock:
+                events = self._waiting.get(job_id)
+                if events is not None:
+                    events.discard(event)
+                    if not events:
+                        del self._waiting[job_id]
+
+    def close(self) -> None:
+        """End the listener, and wake all."""
+        self.end_threads()
+        self._listening.set()
+        self._wake(list(self._waiting))
+
+    def end_threads(self) -> None:
+        """Let the listener end after its turn. Takes no lock: in a forked child one may be held for ever."""
+        self._listener.close()
+
+    def _needed(self) -> bool:
+        return bool(self._waiting)
+
+    def _ended(self) -> None:
+        self._listening = threading.Event()
+
+    def _listen(self) -> None:
+        if not self._listening.is_set():
+            self._wake(self._store().wait_done(0))
+            self._listening.set()
+        self._wake(self._store().wait_done(max(0.0, self._renewed_at + RENEW_S - time.monotonic())))
+        if time.monotonic() >= self._renewed_at + RENEW_S:
+            self._renewed_at = time.monotonic()
+            ids = list(self._waiting)
+            for start in range(0, len(ids), MOVE_LIMIT):
+                self._wake(self._store().await_done(ids[start : start + MOVE_LIMIT]))
+
+    def _wake(self, job_ids: list[str] | tuple[str, ...]) -> None:
+        for job_id in job_ids:
+            with self._lock:
+                events = tuple(self._waiting.get(job_id, ()))
+            for event in events:
+                event.set()
+
+
+def _seconds(until: float | None) -> float | None:
+    return None if until is None else max(0.0, until - time.monotonic())

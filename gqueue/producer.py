@@ -1,0 +1,200 @@
+"""This process's part in one queue: its store, its numbered calls, its producers in line, its waiters for outcomes.
+
+Carries out what `core.producer` decides. One object a process and queue: a forked child makes its own, and never
+touches the parent's connections, lanes or threads. Safe for any number of threads or greenlets.
+"""
+
+import logging
+import os
+import random
+import threading
+import time
+import weakref
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from gqueue.config import QueueSettings
+from gqueue.core.model import Admission, NewJob, Ticket, WhenFull
+from gqueue.core.producer import Step, next_step, policy, refusal, too_late_to_send_again
+from gqueue.errors import QueueFull, StaleCall, StoreUnavailable
+from gqueue.job import carried, current
+from gqueue.lanes import Lanes
+from gqueue.line import Line
+from gqueue.outcomes import Outcomes
+from gqueue.store.base import Store
+
+if TYPE_CHECKING:
+    from gqueue.job import JobHandle
+
+PAUSE_S = (0.1, 1.0)
+"""Between the calls of a producer that waits through an outage; the store has backed off by itself before."""
+
+
+_logger = logging.getLogger("gqueue.producer")
+
+
+class Batch:
+    """Jobs on their way in: one call's worth, of which a growing prefix is in."""
+
+    __slots__ = ("before", "jobs", "rest")
+
+    def __init__(self, jobs: Sequence[NewJob], before: Sequence["JobHandle[Any]"] = ()) -> None:
+        self.jobs = self.rest = jobs
+        self.before = before
+
+    def admitted(self) -> tuple[str, ...]:
+        """Return the ids of what is in, with what went in before this batch."""
+        inside = self.jobs[: len(self.jobs) - len(self.rest)]
+        return (*(job.id for job in self.before), *(job.id for job in inside))
+
+
+class Producer:
+    """What a process needs to put jobs into a queue and to ask for them; without I/O until the first call."""
+
+    def __init__(self, settings: QueueSettings, open_store: Callable[[], Store]) -> None:
+        self.settings, self._open_store = settings, open_store
+        self._lock = threading.Lock()
+        self._store: Store | None = None
+        self._closed = False
+        self._lanes = Lanes()
+        self.line = Line(settings.name, lambda: self.store)
+        self.outcomes = Outcomes(settings.name, lambda: self.store)
+        _of_this_process.add(self)
+
+    @property
+    def store(self) -> Store:
+        """Return this process's store, opened now if this is its first use."""
+        if self._store is None:
+            opened = self._open_store()  # outside the lock: it may take long
+            with self._lock:
+                if self._store is None:
+                    self._store = opened
+            if self._store is not opened:
+                opened.close()
+        return self._store
+
+    def admit(self, batch: Batch, when_full: WhenFull, wait_ms: int | None) -> None:
+        """Put the jobs of *batch* into the queue, in order; wait for room if that is the policy.
+
+        Args:
+            wait_ms: longest wait without any of the jobs getting in; None: for ever, through an outage too.
+
+        Raises:
+            QueueFull, StoreUnavailable: with the ids of what is in, and of what may be.
+            StoreFull: nothing of the last call was written.
+        """
+        settings, running = self.settings, current.get()
+        served_here = running is not None and running.serves(settings.url, settings.name)
+        in_force = policy(when_full, wait_ms, served_here=served_here)
+        ticket = self.line.new_ticket() if in_force is WhenFull.WAIT else None
+        reply = self._send(batch, in_force, ticket, endless=ticket is not None and wait_ms is None)
+        if not batch.rest:
+            return
+        if ticket is not None:
+            reply = self._stand_in_line(batch, ticket, reply, wait_ms)
+        if batch.rest:
+            why = refusal(when_full, wait_ms, served_here=served_here)
+            raise QueueFull(settings.name, reply.capacity, reply.depth, why, batch.admitted())
+
+    def _stand_in_line(self, batch: Batch, ticket: Ticket, reply: Admission, wait_ms: int | None) -> Admission:
+        """Ask again whenever it is worth it, until all of *batch* is in or time is up; return the last reply."""
+        waiter = self.line.join(ticket, reply)
+        until = _until(wait_ms)
+        try:
+            while True:
+                step = next_step(len(batch.rest), reply)
+                if step is Step.DONE or step is Step.REFUSED:
+                    return reply
+                if step is Step.WAIT and not self.line.sleep(waiter, until):
+                    self._leave_line(waiter.ticket)
+                    return reply
+                asked = len(batch.rest)
+                reply = self._send(batch, WhenFull.WAIT, waiter.ticket, endless=wait_ms is None)
+                waiter.stand(reply)
+                if len(batch.rest) < asked:
+                    until = _until(wait_ms)
+        except BaseException:  # an interrupt too must not leave a place that holds others up
+            self.line.leave_soon(waiter.ticket)
+            raise
+        finally:
+            self.line.part(waiter)
+
+    def _leave_line(self, ticket: Ticket) -> None:
+        try:
+            carried(partial(self.store.leave_line, ticket))
+        except StoreUnavailable:
+            pass  # the ticket lapses by itself
+
+    def _send(self, batch: Batch, when_full: WhenFull, ticket: Ticket | None, *, endless: bool) -> Admission:
+        """Make one numbered call with what is left of *batch*; *endless*: again until it is answered.
+
+        Whatever is raised, the lane is not given back: the call may yet arrive.
+        """
+        store, rest, capacity = self.store, batch.rest, self.settings.capacity
+        lane = self._lanes.take()
+        started, may_be_in, told = time.monotonic(), False, False
+        while True:
+            if self._closed:
+                gone = StoreUnavailable(f"queue {store.name!r} was closed, or the process forked")
+                raise self._unavailable(gone, batch, may_be_in)
+            try:
+                call = lane.call + 1
+                reply = carried(
+                    partial(store.enqueue, lane.id, call, rest, when_full=when_full, capacity=capacity, ticket=ticket)
+                )
+            except StaleCall:
+                if lane.call == 0:
+                    raise
+                lane = self._lanes.new()
+            except StoreUnavailable as error:
+                may_be_in = may_be_in or error.may_be_in
+                waited_ms = int((time.monotonic() - started) * 1000)
+                if not endless or (may_be_in and too_late_to_send_again(waited_ms)):
+                    raise self._unavailable(error, batch, may_be_in) from error
+                if not told:
+                    _logger.warning("queue %s: job %s is sent until it is answered: %s", store.name, rest[0].id, error)
+                    told = True
+                time.sleep(random.uniform(*PAUSE_S))
+            else:
+                self._lanes.give_back(lane)
+                batch.rest = rest[reply.accepted :]
+                return reply
+
+    def _unavailable(self, error: StoreUnavailable, batch: Batch, may_be_in: bool) -> StoreUnavailable:
+        ids = tuple(job.id for job in batch.rest)
+        which = f"job {ids[0]}" if len(ids) == 1 else f"{len(ids)} jobs, from {ids[0]} on,"
+        fate = "may be in: to be sure, enqueue again under the same id" if may_be_in else "did not go in"
+        what = f"{error}; {which} {fate}"
+        return StoreUnavailable(what, ids, may_be_in, batch.admitted())
+
+    def close(self) -> None:
+        """End the threads and drop the connections."""
+        self._closed = True
+        self.line.close()
+        self.outcomes.close()
+        if self._store is not None:
+            self._store.close()
+
+    def end_in_child(self) -> None:
+        """In a forked child: let nothing go on that the fork copied; its numbered calls are the parent's."""
+        self._closed = True
+        self.line.end_threads()
+        self.outcomes.end_threads()
+
+
+def _until(wait_ms: int | None) -> float | None:
+    return None if wait_ms is None else time.monotonic() + wait_ms / 1000
+
+
+_of_this_process: "weakref.WeakSet[Producer]" = weakref.WeakSet()
+
+
+def _end_in_child() -> None:
+    # Under gevent the threads, and those who wait, are greenlets, which go on in the child.
+    for producer in list(_of_this_process):
+        producer.end_in_child()
+    _of_this_process.clear()
+
+
+os.register_at_fork(after_in_child=_end_in_child)

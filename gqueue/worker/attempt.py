@@ -1,0 +1,139 @@
+"""From what a task did to an outcome: what it returned, what it raised, what it was hit with.
+
+Decides which exceptions mean what. `Known.under` has told the limits, `core.retry` tells what follows. A task may
+raise anything: sys.exit, GreenletExit and time limits of its own are failures like any other.
+"""
+
+import inspect
+import traceback
+from types import AsyncGeneratorType, CoroutineType, GeneratorType, TracebackType
+from typing import Final
+
+import gevent
+
+from gqueue.config import to_ms
+from gqueue.core.model import Reason
+from gqueue.core.retry import Cancelled, Failed, Outcome, Rejected, RetryAsked, Succeeded, TimedOut, UnknownTask
+from gqueue.errors import BadPayload, BadSetting, Reject, Retry
+from gqueue.store import codec
+from gqueue.worker.running import Interrupted, Known, RunningJob
+
+MISSING: Final = object()
+"""In place of a value: the task did not return."""
+
+SUCCEEDED = Succeeded()
+
+_NEVER_RAN = (GeneratorType, CoroutineType, AsyncGeneratorType)
+
+
+def outcome_of(job: RunningJob, value: object, error: BaseException | None, max_bytes: int) -> Outcome | None:
+    """Return the outcome of an attempt; None: nothing is to be recorded.
+
+    A task that raises Retry or Reject is taken at its word, even when it was hit. A value stands against a cancel and
+    against the end of the grace; not against the time limit, for else a task that swallows everything has none.
+
+    Args:
+        value: what the task returned, MISSING if it raised *error*.
+        max_bytes: largest result.
+    """
+    known, fate = job.known, job.fate
+    if job.lost:
+        return None
+    if isinstance(error, Retry):
+        return _retry(error)
+    if isinstance(error, Reject):
+        return Rejected(error.why or "rejected by the task", traceback=trace_of(error))
+    if fate is None or (error is None and isinstance(fate, Interrupted)):
+        return success(known, value, max_bytes) if error is None else failure(job, error)
+    if isinstance(fate, Interrupted):
+        return Cancelled() if fate.why is None else None
+    how = "" if error is fate else "; the task caught the time-out" if error is None else f"; then {text_of(error)}"
+    return TimedOut(f"ran past its limit of {known.limit_s:g} s{how}", trace_of(error or fate))
+
+
+def success(known: Known, value: object, max_bytes: int) -> Outcome:
+    """Return the outcome of a task that returned *value*; one that is not kept may be of any type."""
+    if isinstance(value, _NEVER_RAN) or inspect.isawaitable(value):
+        kind = type(value).__name__
+        if isinstance(value, CoroutineType | GeneratorType):
+            value.close()
+        return Rejected(f"the task returned a {kind}, so it did not run: return a value", Reason.BAD_RESULT)
+    if known.result_ttl_ms == 0:
+        return SUCCEEDED
+    try:
+        data = codec.encode_value(value)
+    except BadPayload as bad:
+        return Rejected(str(bad), Reason.BAD_RESULT)
+    except Exception as bad:  # noqa: BLE001 - a value's own code may run here, and raise what it likes
+        return Rejected(f"the result cannot be sent: {text_of(bad)}", Reason.BAD_RESULT)
+    if len(data) > max_bytes:
+        return Rejected(
+            f"the result has {len(data):,} bytes, the limit is {max_bytes:,} (max_payload_bytes): "
+            "store it elsewhere and return its key",
+            Reason.BAD_RESULT,
+        )
+    return Succeeded(data)
+
+
+def failure(job: RunningJob, error: BaseException) -> Outcome:
+    """Return the outcome of a task that raised *error*, and was not hit."""
+    if isinstance(error, TypeError) and (misfit := _misfit(job, error)):
+        return Rejected(misfit, Reason.BAD_RECORD)
+    text = text_of(error)
+    if isinstance(error, gevent.Timeout):
+        text += " (a time limit of the task's own)"
+    return Failed(text, trace_of(error))
+
+
+def unknown(job: RunningJob, stranger: Known) -> Outcome:
+    """Return the outcome of a job whose task is not registered here; its record's own limits hold."""
+    assert job.record is not None
+    try:
+        job.known = stranger.under(job.record)
+    except codec.BadRecord as bad:
+        return unreadable(bad)
+    return UnknownTask(job.record.task)
+
+
+def unreadable(error: Exception) -> Outcome:
+    """Return the outcome of a job whose record cannot be read."""
+    return Rejected(f"the job's record cannot be read: {error}", Reason.BAD_RECORD)
+
+
+def text_of(error: BaseException) -> str:
+    """Return type and message of *error*, as at the end of a traceback."""
+    return "".join(traceback.format_exception_only(error)).strip()
+
+
+def trace_of(error: BaseException) -> str:
+    """Return the traceback of *error* as text, without the worker's own frame at its top."""
+    return "".join(traceback.format_exception(type(error), error, _below(error.__traceback__)))
+
+
+def _below(trace: TracebackType | None) -> TracebackType | None:
+    return trace.tb_next if trace is not None else None
+
+
+def _retry(asked: Retry) -> Outcome:
+    try:
+        delay_ms = None if asked.delay is None else to_ms("the delay of Retry", asked.delay)
+    except BadSetting as bad:
+        return Failed(str(bad), trace_of(asked))
+    return RetryAsked(delay_ms, trace_of(asked))
+
+
+def _misfit(job: RunningJob, error: TypeError) -> str | None:
+    """Return what is wrong with the arguments if *error* is of the call itself, not of the task's body."""
+    if _below(error.__traceback__) is not None:
+        return None
+    assert job.record is not None
+    known = job.known
+    try:
+        signature = inspect.signature(known.function)
+    except ValueError:  # a builtin that does not tell: its call alone can judge, and did
+        return f"arguments do not fit {known.name}: {error}"
+    try:
+        signature.bind(*job.record.args, **job.record.kwargs)
+    except TypeError as misfit:
+        return f"arguments do not fit {known.name}{signature}: {misfit}"
+    return None

@@ -1,0 +1,224 @@
+"""The heartbeat: a native thread that keeps the leases while a job hogs the hub, and takes back what others lost.
+
+Decides when to beat, and what the beats mean for running jobs. It has a hub and connections of its own and shares no
+lock with the greenlets of the main thread: no logging, no queues. What it finds it leaves in a deque, and has the main
+hub look; what cannot wait for that hub (whom to interrupt) it marks on the jobs themselves, for the watchdog.
+"""
+
+import random
+import signal
+import time
+from collections import deque
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import gevent
+from attrs import frozen
+from gevent import monkey
+
+from gqueue.core.dispatch import Why
+from gqueue.core.model import MOVE_LIMIT, Ask, Reaped
+from gqueue.errors import LeaseLost, NotLapsed
+from gqueue.store.base import Store
+from gqueue.worker.pump import Pump
+from gqueue.worker.slots import Slots
+from gqueue.worker.watchdog import Watchdog
+
+BEATS_A_LEASE = 3.3
+"""A little more than 3: a lapsed worker is to be found within lease + lease/3, the time of the calls included."""
+
+MORE_BEATS = 2
+"""The store holds more jobs than are known here in so many beats in a row: then a reply was lost, not just late."""
+
+_start_thread = monkey.get_original("_thread", "start_new_thread")
+_allocate_lock = monkey.get_original("_thread", "allocate_lock")
+
+
+# What is delivered to the main thread.
+
+
+@frozen
+class Asked:
+    """An operator asks this worker for something."""
+
+    what: Ask
+
+
+@frozen
+class Condemned:
+    """Jobs were marked to be interrupted."""
+
+
+@frozen
+class Lost:
+    """The lease of *worker_id* is over."""
+
+    pump: Pump
+    worker_id: str
+
+
+@frozen
+class HeldMore:
+    """The store holds jobs that nobody here knows."""
+
+    pump: Pump
+
+
+@frozen
+class TookBack:
+    """Jobs of a lapsed worker were taken back."""
+
+    queue: str
+    worker_id: str
+    jobs: int
+    buried: int
+
+
+@frozen
+class Silent:
+    """The store does not answer the heartbeat; or, without *error*, it does again."""
+
+    queue: str
+    error: str
+
+
+@frozen
+class Fault:
+    """The watchdog itself failed: a fault of gqueue."""
+
+    error: Exception
+
+
+News = Asked | Condemned | Lost | HeldMore | TookBack | Silent | Fault
+
+
+class Reader(Protocol):
+    """What takes the news, on the main hub."""
+
+    def __call__(self) -> None:
+        """Read what is in `Heartbeat.news`."""
+        ...
+
+
+class Heartbeat:
+    """Made, started and joined on the main thread."""
+
+    def __init__(self, pumps: Sequence[Pump], slots: Slots, watchdog: Watchdog, reader: Reader) -> None:
+        self.news: deque[News] = deque()
+        self._pumps, self._slots, self._watchdog, self._reader = pumps, slots, watchdog, reader
+        self._stores = [pump.store.clone() for pump in pumps]
+        self._wake: Any = slots.loop.run_callback_threadsafe
+        self._stopping = False
+        self._asked: Ask | None = None
+        self._ended = _allocate_lock()
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._ended.acquire()
+        _start_thread(self._run, ())
+
+    def stop(self) -> None:
+        """Have the thread end."""
+        self._stopping = True
+
+    def join(self, timeout: float) -> bool:
+        """Wait for the thread's end, letting greenlets run; return whether it came."""
+        until = time.monotonic() + timeout
+        while not self._ended.acquire(False):
+            if time.monotonic() > until:
+                return False
+            gevent.sleep(0.005)
+        self._ended.release()
+        return True
+
+    def _run(self) -> None:
+        # On the thread, from here on. Signals are for the main thread, which may have to be interrupted by them.
+        signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+        hub = gevent.get_hub()
+        try:
+            pairs = zip(self._pumps, self._stores, strict=True)
+            beats = [gevent.spawn(self._beat_for_ever, pump, store) for pump, store in pairs]
+            while not self._stopping:
+                gevent.sleep(self._look())
+            gevent.killall(beats, timeout=1.0)
+            for store in self._stores:
+                store.close()
+        finally:
+            hub.destroy(destroy_loop=True)
+            self._ended.release()
+
+    def _look(self) -> float:
+        try:
+            return self._watchdog.look(time.monotonic())
+        except Exception as error:  # noqa: BLE001 - the leases are more important than the watchdog
+            self._tell(Fault(error))
+            return 1.0
+
+    def _beat_for_ever(self, pump: Pump, store: Store) -> None:
+        period = store.rules.lease_ms / 1000 / BEATS_A_LEASE
+        next_at = time.monotonic()
+        more = failures = 0
+        lost = ""
+        while True:
+            worker_id = pump.worker_id
+            self._watchdog.probe()
+            try:
+                if worker_id != lost and not pump.left:
+                    more = self._beat(pump, store, worker_id, more)
+                self._take_back(pump, store)
+            except LeaseLost:
+                lost = worker_id
+                if not pump.left:
+                    self._lose(pump, worker_id)
+                continue
+            except Exception as error:  # noqa: BLE001 - whatever the server says, the next beat may pass
+                failures += 1
+                if failures == 1:
+                    self._tell(Silent(pump.queue.name, f"{type(error).__name__}: {error}"))
+                gevent.sleep(random.uniform(0, min(period, 0.1 * 2 ** min(failures, 10))))
+                continue
+            if failures:
+                failures = 0
+                self._tell(Silent(pump.queue.name, ""))
+            next_at = max(next_at + period, time.monotonic())
+            gevent.sleep(max(0.0, next_at - time.monotonic()))
+
+    def _beat(self, pump: Pump, store: Store, worker_id: str, more: int) -> int:
+        beat = store.heartbeat(worker_id)
+        if beat.cancels:
+            self._slots.condemn(pump, None, frozenset(beat.cancels))
+            self._tell(Condemned())
+        if beat.asked is not None and beat.asked is not self._asked:  # it is told at every beat
+            self._asked = beat.asked
+            self._tell(Asked(beat.asked))
+        more = more + 1 if beat.held > pump.held else 0
+        if more >= MORE_BEATS:
+            self._tell(HeldMore(pump))
+            return 0
+        return more
+
+    def _take_back(self, pump: Pump, store: Store) -> None:
+        for lapsed in store.fence():
+            total = Reaped(0, 0, 0, 0, 1)
+            while total.left:
+                try:
+                    some = store.reap(lapsed, MOVE_LIMIT)
+                except NotLapsed:  # another worker was faster
+                    break
+                total = Reaped(
+                    total.ready + some.ready,
+                    total.suspect + some.suspect,
+                    total.buried + some.buried,
+                    total.cancelled + some.cancelled,
+                    some.left,
+                )
+            jobs = total.ready + total.suspect + total.buried + total.cancelled
+            self._tell(TookBack(pump.queue.name, lapsed, jobs, total.buried))
+
+    def _lose(self, pump: Pump, worker_id: str) -> None:
+        self._slots.condemn(pump, Why.LEASE_LOST)
+        self._tell(Lost(pump, worker_id))
+
+    def _tell(self, news: News) -> None:
+        self.news.append(news)
+        self._wake(self._reader)

@@ -1,0 +1,149 @@
+"""The lines of the log that tell of jobs, on the logger `gqueue.jobs`; and those of the start.
+
+Decides what a line says and how much of a value. Successes are lines only where they are asked for; what failed is
+one always. A formatter that writes JSON finds the parts as attributes of the record (`extra`).
+"""
+
+import logging
+import os
+import platform
+import reprlib
+import time
+from collections.abc import Sequence
+from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING, Any
+
+import gevent
+import greenlet
+
+from gqueue.config import WorkerOptions
+from gqueue.core.model import Settlement
+from gqueue.core.retry import Cancelled, Failed, Outcome, Rejected, RetryAsked, Succeeded, TimedOut, UnknownTask
+from gqueue.worker.running import RunningJob
+
+if TYPE_CHECKING:
+    from gqueue.worker.pump import Pump
+
+SHOWN_CHARS = 60
+"""Longest form of the arguments, and of a value, in a line."""
+
+_logger = logging.getLogger("gqueue.jobs")
+_worker = logging.getLogger("gqueue.worker")
+
+_short = reprlib.Repr()
+_short.maxstring = _short.maxother = _short.maxlong = 40
+_short.maxlist = _short.maxdict = _short.maxtuple = 4
+_short.maxlevel = 3
+
+
+def started(options: WorkerOptions, pumps: "Sequence[Pump]", weights: Sequence[int]) -> None:
+    """Write what starts: versions, slots; and of each queue the server and the tasks."""
+    _worker.info(
+        "gqueue %s on Python %s, gevent %s, greenlet %s: process %d, %d slots",
+        _version(),
+        platform.python_version(),
+        gevent.__version__,
+        greenlet.__version__,
+        os.getpid(),
+        options.slots,
+    )
+    for pump, weight in zip(pumps, weights, strict=True):
+        server = getattr(pump.store, "server", None)  # a store in memory has none
+        _worker.info(
+            "queue %s%s at %s: tasks %s",
+            pump.queue.name,
+            "" if options.weights is None else f" (weight {weight})",
+            server() if server is not None else pump.queue.url,
+            ", ".join(sorted(pump.queue.tasks)) or "none",
+        )
+
+
+def _version() -> str:
+    try:
+        return version("gqueue")
+    except PackageNotFoundError:  # a source tree on sys.path, not installed
+        return "(not installed)"
+
+
+def wanted(log_jobs: bool) -> bool:
+    """Return whether each success is to be a line; asked once a batch."""
+    return _logger.isEnabledFor(logging.INFO if log_jobs else logging.DEBUG)
+
+
+def job_ended(
+    job: RunningJob, outcome: Outcome | None, settlement: Settlement | None, value: object, log_jobs: bool
+) -> None:
+    """Write the line of a job that ended; *outcome* is None if nothing is recorded."""
+    ms = (time.monotonic() - job.started) * 1000
+    call = call_of(job)
+    level = logging.INFO if log_jobs else logging.DEBUG
+    if outcome is None:
+        level, what = logging.INFO, f"{call} interrupted: {'its lease is lost' if job.lost else 'it is given back'}"
+    elif isinstance(outcome, Succeeded):
+        what = f"{call} = {shorten(value)}"
+    elif isinstance(outcome, Cancelled):
+        level, what = logging.INFO, f"{call} cancelled"
+    else:
+        level, what = logging.WARNING, f"{call} {_how(outcome)}; {_next(job, settlement)}"
+    _logger.log(
+        level,
+        "%s  job %s slot %d priority %g %.0f ms",
+        what,
+        job.job_id,
+        job.slot,
+        job.priority,
+        ms,
+        extra={
+            "job_id": job.job_id,
+            "task": job.task_name,
+            "queue": job.queue_name,
+            "slot": job.slot,
+            "priority": job.priority,
+            "attempt": job.attempt,
+            "ms": round(ms, 3),
+            "outcome": "interrupted" if outcome is None else type(outcome).__name__,
+        },
+    )
+
+
+def call_of(job: RunningJob) -> str:
+    """Return a job as a call, shortened: `sum_first(10)`."""
+    record = job.record
+    if record is None:
+        return "an unreadable record"
+    parts = [shorten(value, SHOWN_CHARS) for value in record.args]
+    parts += [f"{name}={shorten(value, SHOWN_CHARS)}" for name, value in record.kwargs.items()]
+    return f"{record.task}({_cut(', '.join(parts))})"
+
+
+def shorten(value: Any, chars: int = SHOWN_CHARS) -> str:
+    """Return the repr of *value* in about *chars* characters, whatever its size."""
+    return _cut(_short.repr(value), chars)
+
+
+def _cut(text: str, chars: int = SHOWN_CHARS) -> str:
+    return text if len(text) <= chars else text[: chars - 3] + "..."
+
+
+def _one_line(text: str) -> str:
+    return _cut(" ".join(text.split()), 200)
+
+
+def _how(outcome: Outcome) -> str:
+    match outcome:
+        case UnknownTask():
+            return "failed: no task of this name is registered here"
+        case RetryAsked():
+            return "asks for another attempt"
+        case TimedOut(error):
+            return f"timed out: {_one_line(error)}"
+        case Failed(error) | Rejected(error):
+            return f"failed: {_one_line(error)}"
+        case _:
+            return type(outcome).__name__
+
+
+def _next(job: RunningJob, settlement: Settlement | None) -> str:
+    if settlement is None or settlement.move == "bury":
+        return "dead"
+    return f"attempt {job.job.failures + 1} of {job.known.max_attempts}, again in {settlement.delay_ms / 1000:.1f} s"

@@ -1,0 +1,340 @@
+"""The worker process: from the first registration to the exit code.
+
+Decides nothing of its own about jobs: it feeds `core.dispatch` with what happens, and is the one place where its
+commands are carried out. All of it runs on the main thread's hub; `tell` is never entered twice, since nothing that
+carries a command out waits.
+"""
+
+import gc
+import logging
+import os
+import sys
+import time
+from collections.abc import Callable, Sequence
+from types import FrameType
+from typing import TYPE_CHECKING, cast
+
+import gevent
+from gevent import get_hub, getcurrent, monkey
+from gevent.event import AsyncResult
+
+from gqueue.config import WorkerOptions
+from gqueue.core import dispatch
+from gqueue.core.dispatch import Alarm, Command, Exit, Interrupt, Phase, Step, Wait, Why
+from gqueue.core.model import Ask
+from gqueue.core.sharing import Doing
+from gqueue.errors import BadSetting, GqueueError, StoreTooOld, StoreUnavailable
+from gqueue.worker import burst, forks, heartbeat, lines, stacks
+from gqueue.worker.heartbeat import Heartbeat
+from gqueue.worker.pump import Pump
+from gqueue.worker.running import RunningJob
+from gqueue.worker.signals import Signals
+from gqueue.worker.slots import Slots
+from gqueue.worker.watchdog import Watchdog
+
+if TYPE_CHECKING:
+    from gqueue.queue import Queue
+
+CLEAN_UP_S = 2.0
+"""How long interrupted jobs get to end, after the grace."""
+
+GIVE_UP_S = 5.0
+"""How long the store gets to take everything back at the end; then the leases lapse."""
+
+GC_FIRST = 50_000
+"""Objects made before the collector looks at the young ones: with thousands of greenlets each look is dear."""
+
+EXIT_FAILURE, EXIT_UNREACHABLE = 1, 3
+
+_logger = logging.getLogger("gqueue.worker")
+_main_ident = monkey.get_original("_thread", "get_ident")
+
+
+class Worker:
+    """A worker process for *queues*, which share its slots; strictly in this order, or by `options.weights`.
+
+    Args:
+        busy: asked by a burst beside the queues: what else is waited for, in words; None: nothing.
+
+    Raises:
+        GqueueError: gevent has not patched the standard library; it must, before anything else is imported.
+        BadSetting: no queue, one of them twice, or as many weights as there are no queues.
+    """
+
+    def __init__(
+        self, queues: Sequence["Queue"], options: WorkerOptions, *, busy: Callable[[], str | None] | None = None
+    ) -> None:
+        if not (monkey.is_module_patched("socket") and monkey.is_module_patched("threading")):
+            raise GqueueError(
+                "a worker needs gevent's patches: call gevent.monkey.patch_all() before any other import, "
+                "or start it with `python -m gqueue`"
+            )
+        places = {(queue.url, queue.name) for queue in queues}
+        if not queues or len(places) != len(queues):
+            raise BadSetting("a worker needs at least one queue, and each of them once")
+        weights = options.weights or (1,) * len(queues)
+        if len(weights) != len(queues) or min(weights) < 1:
+            raise BadSetting(f"weights {weights}: give one of at least 1 for each of the {len(queues)} queues")
+        self._queues, self._options, self._busy, self._weights = tuple(queues), options, busy, weights
+        self._places = places
+        self.state: dispatch.WorkerState = dispatch.WorkerState(options.slots, ())
+        self.stopped = False
+        self.slots = Slots(options.slots, self._report_stuck)
+        self._watchdog = Watchdog(self.slots, options.stuck_after_ms / 1000, _main_ident())
+        self._pumps: list[Pump] = []
+        self._heartbeat: Heartbeat | None = None
+        self._hub = get_hub()
+        self._gathering = self._started = False
+        self._asked: list[str] = []
+        self._gc_before = gc.get_threshold()
+        self._ending: AsyncResult[int] = AsyncResult()
+        self._signals = Signals(drain=self._drain_signal, quiet=self.quiet, dump=self._dump, blow=self._watchdog.handle)
+
+    # What others may ask.
+
+    def run(self) -> int:
+        """Work until the end; return the exit code. Call it on the main greenlet of the main thread."""
+        self._signals.install()  # first: once registered, an end without leaving would cost others a lease
+        try:
+            self._open()
+        except (StoreTooOld, StoreUnavailable) as error:
+            self._signals.restore()
+            _logger.error("%s", error)
+            return EXIT_FAILURE if isinstance(error, StoreTooOld) else EXIT_UNREACHABLE
+        forks.watch(self)
+        awake = self._hub.loop.async_()
+        awake.start(lambda: None)  # a loop with nothing to wait for would end (LoopExit)
+        try:
+            self._start()
+            code = cast(int, self._ending.get())
+        finally:
+            awake.stop()
+            awake.close()
+            if self.slots.forked:
+                os._exit(EXIT_FAILURE)
+            self._close()
+        if self.slots.running():
+            stuck = ", ".join(job.job_id for job in self.slots.running())
+            _logger.warning("ending with jobs that would not end; they are given back: %s", stuck)
+            logging.shutdown()
+            sys.stdout.flush()
+            os._exit(code)
+        _logger.info("ended")
+        return code
+
+    def drain(self) -> None:
+        """Claim nothing more, finish what runs within the grace, give back the rest, end. May come before `run`."""
+        self._asked.append("drain")
+        self._follow()
+
+    def quiet(self) -> None:
+        """Claim nothing more; go on with what runs."""
+        self._asked.append("quiet")
+        self._follow()
+
+    def serves(self, url: str, queue_name: str) -> bool:
+        """Return whether this process serves that queue."""
+        return (url, queue_name) in self._places
+
+    # The dispatch.
+
+    def tell(self, step: Step) -> None:
+        """Take the new state, carry the commands out in order."""
+        self.state, commands = step
+        for command in commands:
+            self._carry_out(command)
+
+    def _carry_out(self, command: Command) -> None:
+        match command:
+            case Exit():
+                self._end(0)
+            case Wait(queue, ms):
+                self._pumps[queue].listen(ms)
+            case Alarm(queue, ms):
+                self._pumps[queue].set_alarm(ms)
+            case Interrupt(queue, why):
+                pump = self._pumps[queue]
+                if why is Why.LEASE_LOST:
+                    pump.lose(pump.worker_id)
+                self.slots.condemn(pump, why)
+                self.slots.strike()
+                pump.forget_waiting()
+            case _:
+                self._pumps[command.queue].obey(command)
+
+    def gather_soon(self) -> None:
+        """Have the hub report what ended to the dispatch."""
+        if not self._gathering:
+            self._gathering = True
+            self._hub.loop.run_callback(self._gather)
+
+    def _gather(self) -> None:
+        self._gathering = False
+        try:
+            for pump in self._pumps:
+                pump.report_ended()
+        except BaseException as error:  # noqa: BLE001 - on the hub nobody else would hear of it
+            self.give_up(error)
+
+    def give_up(self, error: BaseException) -> None:
+        """End the process: gqueue itself is at fault. Its jobs go on elsewhere when the lease lapses."""
+        gevent.spawn(_logger.critical, "gqueue is at fault, and ends: %r", error, exc_info=error)
+        self._end(EXIT_FAILURE)
+
+    def _end(self, code: int) -> None:
+        if not self._ending.ready():
+            self._ending.set(code)
+
+    # Beginning.
+
+    def _open(self) -> None:
+        options = self._options
+        for number, queue in enumerate(self._queues):
+            pump = Pump(self, number, queue, alone=len(self._queues) == 1, log_jobs=options.log_jobs)
+            self._pumps.append(pump)
+        for pump in self._pumps:
+            pump.open()
+
+    def _start(self) -> None:
+        lines.started(self._options, self._pumps, self._weights)
+        self._heartbeat = Heartbeat(self._pumps, self.slots, self._watchdog, self._read_news)
+        self._heartbeat.start()
+        for pump in self._pumps:
+            pump.start()
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(max(GC_FIRST, 50 * self._options.slots), 20, 100)
+        self.tell(dispatch.start(self._options.slots, self._weights, strict=self._options.weights is None))
+        self._started = True
+        self._follow()
+        if self._options.burst:
+            gevent.spawn(self._burst)
+
+    # Ending.
+
+    def _follow(self) -> None:
+        """Do what was asked, once there is somebody to do it."""
+        while self._started and self._asked:
+            asked = self._asked.pop(0)
+            if asked == "quiet" and self.state.phase is Phase.RUNNING:
+                _logger.info("quiet: no more jobs are claimed, %d run on", self.state.running)
+                self.tell(dispatch.quiet_asked(self.state))
+            elif asked == "drain" and self.state.phase in (Phase.RUNNING, Phase.QUIET):
+                grace_s = self._options.grace_ms / 1000
+                _logger.info("draining: %d jobs get %g s to finish", self.state.running, grace_s)
+                self.tell(dispatch.drain_asked(self.state))
+                gevent.spawn(self._end_grace, grace_s)
+
+    def _drain_signal(self) -> None:
+        if "drain" in self._asked or self.state.phase is Phase.DRAINING:
+            _logger.warning("asked a second time: giving %d jobs back at once", self.state.running)
+            self._stop()
+        elif self.state.phase is Phase.STOPPED:
+            os._exit(EXIT_FAILURE)
+        else:
+            self.drain()
+
+    def _end_grace(self, grace_s: float) -> None:
+        gevent.sleep(grace_s)
+        if self.state.phase is not Phase.DRAINING:
+            return
+        if self.state.running:
+            _logger.warning("the grace is over: interrupting %d jobs", self.state.running)
+            self.tell(dispatch.grace_ended(self.state))
+            until = time.monotonic() + CLEAN_UP_S
+            while self.state.running and time.monotonic() < until:
+                gevent.sleep(0.01)
+        self._stop()
+
+    def _stop(self) -> None:
+        self.stopped = True
+        self.tell(dispatch.stop_asked(self.state))
+        gevent.sleep(GIVE_UP_S)
+        held = [pump.queue.name for pump in self._pumps if not pump.left]
+        if held:
+            _logger.error("the store does not answer; when the lease is over, others run the jobs of %s", held)
+            self._end(EXIT_FAILURE)
+
+    def _burst(self) -> None:
+        burst.wait(self._pumps, self._is_idle, self._busy)
+        _logger.info("burst: nothing is left")
+        self.drain()
+
+    def _is_idle(self) -> bool:
+        queues = self.state.queues
+        return not any(queue.running or queue.unsettled or queue.doing is Doing.CALLING for queue in queues)
+
+    def _close(self) -> None:
+        forks.forget(self)
+        if self._heartbeat is not None:
+            self._heartbeat.stop()
+            self._heartbeat.join(timeout=3.0)
+        for pump in self._pumps:
+            pump.end()
+        self._signals.restore()
+        self.slots.close()
+        gc.unfreeze()
+        gc.set_threshold(*self._gc_before)
+        gevent.sleep(0)
+
+    # News.
+
+    def _read_news(self) -> None:
+        # Called by the hub, where nothing may wait: logging may.
+        gevent.spawn(self._take_news)
+
+    def _take_news(self) -> None:
+        assert self._heartbeat is not None
+        news = self._heartbeat.news
+        while news:
+            self._take(news.popleft())
+
+    def _take(self, news: heartbeat.News) -> None:
+        match news:
+            case heartbeat.Condemned():
+                self.slots.strike()
+            case heartbeat.Lost(pump, worker_id):
+                if worker_id == pump.worker_id and not pump.lost:
+                    _logger.warning("queue %s: the lease of %s is lost", pump.queue.name, worker_id)
+                    pump.lose(worker_id)
+                    self.tell(dispatch.lease_lost(self.state, pump.number))
+                    self.slots.strike()
+            case heartbeat.HeldMore(pump):
+                self.tell(dispatch.held_more(self.state, pump.number))
+            case heartbeat.Asked(what):
+                _logger.info("an operator asks this worker to be %s", what.value)
+                self.quiet() if what is Ask.QUIET else self.drain()
+            case heartbeat.TookBack(queue, worker_id, jobs, buried):
+                _logger.warning(
+                    "queue %s: took %d jobs of worker %s back, whose lease is over; %d of them are dead",
+                    queue,
+                    jobs,
+                    worker_id,
+                    buried,
+                )
+            case heartbeat.Silent(queue, error):  # the store's own connections tell of an outage, too
+                _logger.debug("queue %s: the heartbeat is %s", queue, f"not answered: {error}" if error else "answered")
+            case heartbeat.Fault(fault):
+                self.give_up(fault)
+
+    def _report_stuck(self, job: RunningJob) -> None:
+        gevent.spawn(
+            _logger.error,
+            "job %s (%s) on slot %d swallowed its time-out %d times and is stuck; it holds the slot until it ends",
+            job.job_id,
+            job.task_name,
+            job.slot,
+            job.hits - 1,
+        )
+
+    def _dump(self, _signal: int, _frame: FrameType | None) -> None:
+        state = self.state
+        stacks.dump(
+            self.slots.all, f"process {os.getpid()} is {state.phase.value}, {state.running} jobs; {getcurrent()}"
+        )
+
+    def forked(self) -> None:
+        """In a child that a task forked: nothing of the worker goes on here."""
+        self.slots.forked = True
+        self._signals.forget()
+        forks.leave_hub(self._hub)

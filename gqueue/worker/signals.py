@@ -1,0 +1,50 @@
+"""What signals do to a worker process.
+
+Decides which signal is handled where. TERM, INT and TSTP become greenlets of the hub. USR1 and the watchdog's are for a
+hub that hangs, so they are Python's own handlers, which run between two bytecodes of whatever is running.
+"""
+
+import signal
+from collections.abc import Callable
+from types import FrameType
+from typing import Any
+
+import gevent
+
+from gqueue.worker import watchdog
+
+Handler = Callable[[int, FrameType | None], Any]
+
+
+class Signals:
+    """The handlers of a worker, from `install` to `restore`; on the main thread only."""
+
+    def __init__(self, *, drain: Callable[[], None], quiet: Callable[[], None], dump: Handler, blow: Handler) -> None:
+        self._soft = {signal.SIGTERM: drain, signal.SIGINT: drain, signal.SIGTSTP: quiet}
+        self._hard = {signal.SIGUSR1: dump, watchdog.SIGNAL: blow}
+        self._watchers: list[Any] = []
+        self._before: dict[int, Any] = {}
+
+    def install(self) -> None:
+        """Take the signals over."""
+        for number in (*self._soft, *self._hard):
+            self._before[number] = signal.getsignal(number)
+        self._watchers = [gevent.signal_handler(number, react) for number, react in self._soft.items()]
+        for number, handler in self._hard.items():
+            signal.signal(number, handler)
+
+    def restore(self) -> None:
+        """Give them back to whoever had them."""
+        for watcher in self._watchers:
+            watcher.cancel()
+        self._watchers = []
+        for number, before in self._before.items():
+            signal.signal(number, before if before is not None else signal.SIG_DFL)
+
+    def forget(self) -> None:
+        """In a forked child: let signals do what they do to any process; touch nothing of the parent's loop."""
+        for number in (*self._soft, *self._hard):
+            try:
+                signal.signal(number, signal.SIG_DFL)
+            except ValueError:  # forked by a thread that is not the main one
+                return

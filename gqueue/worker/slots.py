@@ -1,0 +1,308 @@
+"""The slots: persistent greenlets that run jobs, one at a time each.
+
+Decides which slot takes which job, and makes of each attempt an outcome. Nothing a task does gets past a slot: what it
+raises is a value afterwards. The path of a job that succeeds is measured in tenths of microseconds: change it with
+`benchmarks/` at hand. All but `Slot.work` runs on the hub's thread between two switches, so nothing here needs a lock.
+"""
+
+import math
+import os
+import sys
+import time
+from collections import deque
+from collections.abc import Callable, Container, Iterable
+from contextvars import Context
+from random import random
+from types import FrameType
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from gevent import Greenlet, get_hub
+from gevent.pool import Pool
+
+from gqueue.core.dispatch import Why
+from gqueue.core.lifecycle import Move
+from gqueue.core.model import ClaimedJob
+from gqueue.core.retry import Failed, Outcome, settle
+from gqueue.job import current
+from gqueue.store import codec
+from gqueue.worker import attempt
+from gqueue.worker.attempt import MISSING
+from gqueue.worker.running import Interrupted, RunningJob
+
+if TYPE_CHECKING:
+    from gqueue.worker.pump import Pump
+
+HIT_AGAIN_S = 1.0
+"""A task that swallows its time-out gets so long to clean up before it is hit again."""
+
+STUCK_HITS = 2
+"""A task that swallowed so many is reported as stuck; it is hit on."""
+
+TURN_S = 0.005
+"""Jobs handed over in one go before the hub gets its turn: as long as gevent itself lets callbacks run."""
+
+SUCCEED = Move.SUCCEED.value
+
+Item = tuple["Pump", ClaimedJob]
+
+_set = current.set
+_monotonic = time.monotonic
+
+
+class Slot:
+    """One greenlet. *armed* while the task's own call runs, and only then may anything be raised in it."""
+
+    __slots__ = ("_alarm", "_alarm_at", "_slots", "armed", "frame", "greenlet", "job", "number")
+
+    def __init__(self, slots: "Slots", number: int) -> None:
+        self._slots, self.number = slots, number
+        self.job: RunningJob | None = None
+        self.armed = False
+        self._alarm: Any = None
+        self._alarm_at = math.inf
+        self.greenlet: Greenlet[..., None]
+        self.frame: FrameType | None = None
+
+    def run(self, item: Item) -> None:
+        """Work for ever: first on *item*, then on what is handed over."""
+        self.frame = sys._getframe()  # by which the watchdog knows who hogs the hub
+        slots = self._slots
+        while True:
+            try:
+                self.work(*item)
+            except BaseException as stray:  # noqa: BLE001 - gevent.kill(block=False) of a stranger, after the job's end
+                self._survive(item[0], stray)
+            if slots.closed:
+                return
+            item = slots.backlog.popleft() if slots.backlog else self._park()
+
+    def work(self, pump: "Pump", claimed: ClaimedJob) -> None:
+        """Run one job, and leave its outcome with the pump."""
+        error: BaseException | None
+        started = _monotonic()
+        self.job = job = RunningJob(pump, claimed, self.number, started, pump.tasks.stranger)
+        try:
+            job.record = record = codec.decode_record(claimed.record)
+            job.known = known = pump.tasks[record.task].under(record)
+        except codec.BadRecord as bad:
+            return self._end(pump, job, attempt.unreadable(bad))
+        except KeyError:
+            return self._end(pump, job, attempt.unknown(job, pump.tasks.stranger))
+        job.deadline = job.due = due = started + known.limit_s
+        if due < self._alarm_at:
+            self._set_alarm(due)
+        self.greenlet.gr_context = Context()
+        _set(job)
+        value: object = MISSING
+        error = None
+        try:
+            try:
+                self.armed = True
+                value = known.function(*record.args, **record.kwargs)
+            except BaseException as raised:  # noqa: BLE001 - whatever it is: sys.exit, GreenletExit, a foreign Timeout
+                error = raised
+            self.armed = False
+        except BaseException as late:  # noqa: BLE001 - the watchdog's blow, after the task's end: that outcome stands
+            self.armed = False
+            if value is MISSING and error is None:
+                error = late
+            else:
+                job.fate = None
+        if self._slots.forked:
+            end_child(error)
+        try:
+            if error is None and job.fate is None and not known.result_ttl_ms and not job.lost and value is None:
+                pump.done.append(claimed.id)  # the path of most jobs; all others are told apart by `outcome_of`
+                self.job = None
+                pump.job_ended(1)
+                if pump.tells:
+                    pump.tell(job, attempt.SUCCEEDED, None, value)
+            else:
+                self._end(pump, job, attempt.outcome_of(job, value, error, pump.max_payload_bytes), value)
+        finally:
+            error = None  # its traceback refers to this frame: a cycle that only the collector would end
+
+    def strike(self, job: RunningJob) -> None:
+        """Raise in the task what it is due; called by the hub. The slot may have gone on to another job meanwhile."""
+        if self.job is not job or not self.armed:
+            return
+        blow = job.blow(_monotonic(), HIT_AGAIN_S)
+        self._set_alarm(job.due)
+        if job.hits == STUCK_HITS + 1:
+            self._slots.report_stuck(job)
+        self.greenlet.throw(blow)
+
+    def _end(self, pump: "Pump", job: RunningJob, outcome: Outcome | None, value: object = MISSING) -> None:
+        settlement = None
+        if outcome is attempt.SUCCEEDED:
+            pump.done.append(job.job.id)
+        elif outcome is not None:
+            known = job.known
+            settlement = settle(
+                outcome,
+                job_id=job.job.id,
+                failures=job.job.failures,
+                max_attempts=known.max_attempts,
+                backoff=known.backoff,
+                jitter=random(),
+                result_ttl_ms=known.result_ttl_ms,
+                encoder=codec,
+            )
+            pump.settlements.append(settlement)
+        self.job = None
+        pump.job_ended(0 if outcome is None else 1)
+        if pump.tells or (settlement is not None and settlement.move != SUCCEED):
+            pump.tell(job, outcome, settlement, value)
+
+    def _survive(self, pump: "Pump", stray: BaseException) -> None:
+        self.armed = False
+        if self.job is not None:  # it came before the outcome was taken
+            self._end(pump, self.job, Failed(attempt.text_of(stray), attempt.trace_of(stray)))
+
+    def _park(self) -> Item:
+        slots = self._slots
+        slots.idle.append(self)
+        while True:
+            try:
+                item = slots.park()
+            except BaseException:  # gevent.kill of a stranger; a slot lives as long as its worker
+                if slots.closed:
+                    raise
+                continue
+            if type(item) is tuple:
+                return item
+
+    def _set_alarm(self, at: float) -> None:
+        """Have the hub look at this slot at *at*. Never moved to later: most jobs end long before their limit."""
+        if self._alarm is not None:
+            self._alarm.stop()
+            self._alarm.close()
+        self._alarm_at = at
+        self._alarm = self._slots.loop.timer(max(0.0, at - _monotonic()), ref=False)
+        self._alarm.start(self._ring, update=True)
+
+    def _ring(self) -> None:
+        self._alarm_at = math.inf
+        job = self.job
+        if job is None:
+            return
+        if job.due - _monotonic() > 0.0005:
+            self._set_alarm(job.due)
+        else:
+            self.strike(job)
+
+
+class Slots:
+    """All slots of a worker process: at most *limit* greenlets, grown on demand.
+
+    Idle slots are a stack, to which jobs are handed directly: with a gevent queue, thousands of idle getters make
+    each get O(n) (10,000 slots on 100 ms of I/O: 9,000 jobs/s with a SimpleQueue, 58,000 with the stack).
+    """
+
+    def __init__(self, limit: int, report_stuck: Callable[[RunningJob], None]) -> None:
+        self.limit, self.report_stuck = limit, report_stuck
+        hub = get_hub()
+        self.loop: Any = hub.loop
+        self.park: Callable[[], Any] = hub.switch
+        self.all: list[Slot] = []
+        self.idle: list[Slot] = []
+        self.backlog: deque[Item] = deque()
+        self.forked = self.closed = False
+        self.by_greenlet: dict[Any, Slot] = {}
+        self._pool = Pool(limit)
+        self._coming: deque[Item] = deque()
+        self._called = False
+
+    def hand_over(self, pump: "Pump", jobs: Iterable[ClaimedJob]) -> None:
+        """Have the hub start *jobs*, in order; what exceeds the slots waits for the next that is free."""
+        self._coming.extend((pump, job) for job in jobs)
+        self._call()
+
+    def running(self) -> list[RunningJob]:
+        """Return the jobs on slots."""
+        return [slot.job for slot in self.all if slot.job is not None]
+
+    def waiting(self, pump: "Pump") -> list[str]:
+        """Return the ids of the pump's jobs that have no slot yet."""
+        return [job.id for home, job in (*self._coming, *self.backlog) if home is pump]
+
+    def drop_waiting(self, pump: "Pump") -> int:
+        """Forget the pump's jobs that have no slot yet; return how many there were."""
+        dropped = len(self.waiting(pump))
+        for items in (self._coming, self.backlog):
+            kept = [item for item in items if item[0] is not pump]
+            items.clear()
+            items.extend(kept)
+        return dropped
+
+    def condemn(self, pump: "Pump", why: Why | None, job_ids: Container[str] | None = None) -> None:
+        """Mark the pump's running jobs (of *job_ids*; None: all) to be interrupted; `strike` does it.
+
+        The heartbeat's thread may call it: it sets single attributes only. What is marked already keeps its mark, but
+        a lost lease goes above all else.
+        """
+        now = _monotonic()
+        for slot in self.all:
+            job = slot.job
+            if job is None or job.home is not pump or (job_ids is not None and job.job.id not in job_ids):
+                continue
+            if why is Why.LEASE_LOST:
+                job.lost = True
+            if job.condemned is None:
+                job.condemned = Interrupted(why)
+                job.due = now
+
+    def strike(self) -> None:
+        """Have the hub raise in each condemned task what it is due."""
+        now = _monotonic()
+        for slot in self.all:
+            job = slot.job
+            if job is not None and job.condemned is not None and job.due <= now:
+                self.loop.run_callback(slot.strike, job)
+
+    def close(self) -> None:
+        """End the idle greenlets, and let the others end with their jobs; their outcomes count no more."""
+        self.closed = True
+        for slot in self.idle:
+            slot.greenlet.kill(block=False)
+
+    def _call(self) -> None:
+        if not self._called:
+            self._called = True
+            self.loop.run_callback(self._start)
+
+    def _start(self) -> None:
+        # On the hub: a slot's `switch` comes back here as soon as its task waits for anything, or is done.
+        self._called = False
+        coming, idle = self._coming, self.idle
+        turn_ends = _monotonic() + TURN_S
+        while coming:
+            if idle:
+                idle.pop().greenlet.switch(coming.popleft())
+            elif len(self.all) < self.limit:
+                self._grow(coming.popleft())
+            else:
+                self.backlog.extend(coming)
+                coming.clear()
+            if coming and _monotonic() > turn_ends:
+                self._call()
+                break
+
+    def _grow(self, item: Item) -> None:
+        slot = Slot(self, len(self.all))
+        self.all.append(slot)
+        greenlet: Greenlet[..., Any] = Greenlet(slot.run, item)
+        slot.greenlet = greenlet
+        self.by_greenlet[greenlet] = slot
+        self._pool.start(greenlet)
+
+
+def end_child(error: BaseException | None) -> NoReturn:
+    """End a process that a task forked, and that came back from the task: the job is the parent's."""
+    code = 0
+    if isinstance(error, SystemExit):
+        code = error.code if isinstance(error.code, int) else int(error.code is not None)
+    elif error is not None:
+        os.write(2, attempt.trace_of(error).encode("utf-8", "backslashreplace"))
+        code = 1
+    os._exit(code)

@@ -1,0 +1,559 @@
+"""A queue at its public face, on both kinds of store: what goes in, in which order, and what is refused."""
+
+import os
+import threading
+import time
+from datetime import timedelta
+
+import pytest
+
+import gqueue
+from gqueue.core.model import Admission, NewJob
+from gqueue.store.codec import decode_record
+from tests.hand import Hand
+
+
+def add(a, b=0):
+    return a + b
+
+
+@pytest.fixture
+def queue(make_queue):
+    return make_queue(capacity=3)
+
+
+@pytest.fixture
+def task(queue):
+    return queue.task(add)
+
+
+def arguments(jobs):
+    return [decode_record(job.record).args[0] for job in jobs]
+
+
+# Settings.
+
+
+def test_settings_default_to_what_the_docs_say(monkeypatch):
+    for name in ("GQUEUE_REDIS_URL", "REDIS_URL"):
+        monkeypatch.delenv(name, raising=False)
+    queue = gqueue.Queue("reports")
+
+    assert (queue.name, queue.url) == ("reports", "redis://localhost:6379/0")
+    assert (queue.settings.capacity, queue.settings.max_payload_bytes) == (100_000, 1024 * 1024)
+    rules = queue.settings.rules
+    assert (rules.lease_ms, rules.max_crashes, rules.result_ttl_ms, rules.aging_per_second) == (30_000, 3, 300_000, 0)
+    assert (rules.letters_max, rules.letters_ms, rules.shed_max) == (10_000, 30 * 86_400_000, 1_000)
+
+
+def test_settings_are_seconds_or_timedeltas():
+    queue = gqueue.Queue("reports", lease=timedelta(minutes=1), result_ttl=0, retry_for=0.5, letters_ttl=60)
+
+    rules = queue.settings.rules
+    assert (rules.lease_ms, rules.result_ttl_ms, queue.settings.retry_for_ms, rules.letters_ms) == (
+        60_000,
+        0,
+        500,
+        60_000,
+    )
+
+
+def test_the_url_is_the_argument_else_the_environment(monkeypatch):
+    monkeypatch.setenv("REDIS_URL", "redis://two")
+    assert gqueue.Queue("a").url == "redis://two"
+    monkeypatch.setenv("GQUEUE_REDIS_URL", "redis://one")
+    assert gqueue.Queue("a").url == "redis://one"
+    assert gqueue.Queue("a", "redis://three").url == "redis://three"
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"capacity": 0},
+        {"capacity": 1.5},
+        {"lease": 0},
+        {"lease": timedelta(days=2)},
+        {"max_payload_bytes": 0},
+        {"max_crashes": 0},
+        {"aging_per_second": -1},
+        {"aging_per_second": float("nan")},
+        {"retry_for": 301},
+        {"letters_max": 0},
+    ],
+)
+def test_settings_out_of_range_are_refused(settings):
+    with pytest.raises(gqueue.BadSetting, match=next(iter(settings))):
+        gqueue.Queue("reports", "memory:", **settings)
+
+
+def test_a_queue_does_not_show_the_password_in_its_url():
+    assert "secret" not in repr(gqueue.Queue("reports", "redis://:secret@localhost"))
+
+
+# Enqueue.
+
+
+def test_jobs_run_by_priority_then_in_order_of_arrival(queue, task):
+    queue.set_capacity(100)
+    for number, priority in enumerate([0, 5, -1, 0, -1]):
+        task.options(priority=priority).enqueue(number)
+
+    assert arguments(Hand(queue).claim(10)) == [2, 4, 0, 3, 1]
+
+
+def test_a_delayed_job_is_scheduled_and_takes_room(queue, task):
+    job = task.options(delay=60).enqueue(1)
+
+    assert job.status() == "scheduled"
+    assert (queue.stats().scheduled, queue.stats().depth) == (1, 1)
+
+
+def test_a_job_whose_id_waits_already_is_not_added_and_needs_no_room(queue, task):
+    first = task.options(job_id="mine").enqueue(1)
+    queue.enqueue_many(task.job(n) for n in range(2))
+
+    second = task.options(job_id="mine", when_full="reject").enqueue(2)
+
+    assert second == first
+    assert queue.stats().depth == 3
+
+
+def test_a_prepared_job_that_is_enqueued_twice_is_one_job(queue, task):
+    prepared = task.job(1)
+
+    assert prepared.enqueue().id == queue.enqueue(prepared).id == prepared.id
+    assert queue.stats().depth == 1
+
+
+def test_rejected_when_full(queue, task):
+    queue.enqueue_many(task.job(n) for n in range(3))
+
+    with pytest.raises(gqueue.QueueFull, match="when_full='reject'") as refused:
+        task.options(when_full="reject", priority=-9).enqueue(4)
+
+    error = refused.value
+    assert (error.queue, error.capacity, error.depth, error.admitted) == (queue.name, 3, 3, ())
+
+
+def test_shed_displaces_the_least_urgent_and_only_by_a_more_urgent_one(queue, task):
+    jobs = [task.options(priority=p).enqueue(p) for p in (1, 3, 2)]
+
+    task.options(when_full="shed", priority=2.5).enqueue(0)
+    with pytest.raises(gqueue.QueueFull, match="when_full='shed'"):
+        task.options(when_full="shed", priority=2.5).enqueue(0)
+
+    assert [job.status() for job in jobs] == ["ready", "dead", "ready"]
+    assert [letter.id for letter in queue.dead.list(shed=True)] == [jobs[1].id]
+
+
+def test_a_wait_of_no_time_is_a_refusal(queue, task):
+    queue.enqueue_many(task.job(n) for n in range(3))
+
+    with pytest.raises(gqueue.QueueFull, match="wait_timeout=0"):
+        task.options(wait_timeout=0).enqueue(1)
+
+
+# Many at once.
+
+
+def test_many_jobs_go_in_order_one_call_for_each_thousand(make_queue):
+    queue = make_queue()
+    task = queue.task(add)
+    calls = count_calls(queue)
+
+    handles = queue.enqueue_many(task.job(n) for n in range(2_500))
+
+    assert calls == [1_000, 1_000, 500]
+    assert arguments(Hand(queue).claim(1_000)) == list(range(1_000))
+    assert len({job.id for job in handles}) == 2_500
+    assert handles[0].status() == "running"
+
+
+def test_many_jobs_are_cut_by_their_bytes_too(make_queue):
+    queue = make_queue()
+    task = queue.task(add)
+    calls = count_calls(queue)
+
+    queue.enqueue_many(task.job("x" * 900_000) for _ in range(6))
+
+    assert calls == [4, 2]
+
+
+def test_jobs_are_taken_from_a_generator_only_as_they_are_sent(make_queue):
+    queue = make_queue()
+    task = queue.task(add)
+    sent_when_taken = []
+
+    def source():
+        for number in range(3_000):
+            if number % 1_000 == 500:
+                sent_when_taken.append(queue.stats().depth)
+            yield task.job(number)
+
+    queue.enqueue_many(source())
+
+    assert sent_when_taken == [0, 1_000, 2_000]
+
+
+def test_many_that_do_not_fit_tell_which_went_in(queue, task):
+    prepared = [task.job(n) for n in range(5)]
+
+    with pytest.raises(gqueue.QueueFull) as refused:
+        queue.enqueue_many(prepared, when_full="reject")
+
+    assert refused.value.admitted == tuple(job.id for job in prepared[:3])
+
+
+def test_many_tell_of_the_calls_before_as_well(make_queue):
+    queue = make_queue(capacity=1_500)
+    task = queue.task(add)
+    prepared = [task.job(n) for n in range(2_500)]
+
+    with pytest.raises(gqueue.QueueFull) as refused:
+        queue.enqueue_many(prepared, when_full="wait", wait_timeout=0.05)
+
+    assert refused.value.admitted == tuple(job.id for job in prepared[:1_500])
+
+
+def test_each_of_many_is_treated_as_it_was_prepared(queue, task):
+    worse = [task.options(priority=1).job(n) for n in range(3)]
+
+    queue.enqueue_many([*worse, task.options(when_full="shed").job(9)])
+
+    assert arguments(Hand(queue).claim(9)) == [9, 0, 1]
+
+
+def test_an_error_of_the_generator_tells_how_many_went_in(make_queue):
+    queue = make_queue()
+    task = queue.task(add)
+
+    with pytest.raises(gqueue.BadPayload) as refused:
+        queue.enqueue_many(task.job(n if n < 1_999 else {n}) for n in range(3_000))
+
+    assert "1,000 jobs of the batch went in" in refused.value.__notes__[0]
+    assert queue.stats().depth == 1_000
+
+
+def test_no_jobs_are_no_call(queue):
+    calls = count_calls(queue)
+
+    assert queue.enqueue_many([]) == []
+    assert calls == []
+
+
+def test_jobs_of_another_queue_are_refused(queue, task):
+    other = gqueue.Queue("other", "memory:").task(add)
+
+    with pytest.raises(gqueue.BadSetting, match="'other'"):
+        queue.enqueue_many([other.job(1)])
+    with pytest.raises(gqueue.BadSetting, match="not a job"):
+        queue.enqueue_many([task])
+
+
+def test_a_timeout_for_many_needs_a_policy(queue, task):
+    with pytest.raises(gqueue.BadSetting, match="when_full"):
+        queue.enqueue_many([task.job(1)], wait_timeout=1)
+
+
+# Looking after it.
+
+
+def test_pause_resume_capacity_and_purge(queue, task):
+    hand = Hand(queue)
+    jobs = queue.enqueue_many(task.job(n) for n in range(3))
+
+    queue.pause()
+    assert queue.stats().paused
+    assert hand.claim(3) == ()
+    queue.resume()
+    assert len(hand.claim(1)) == 1
+    queue.set_capacity(1)
+    assert queue.stats().capacity == 1
+    queue.set_capacity(None)
+    queue.purge()
+    assert [job.status() for job in jobs] == ["running", "unknown", "unknown"]
+
+
+def test_purge_drops_more_than_a_call_can(make_queue):
+    queue = make_queue()
+    task = queue.task(add)
+    queue.enqueue_many(task.job(n) for n in range(2_001))
+
+    queue.purge()
+
+    assert queue.stats().depth == 0
+
+
+@pytest.mark.parametrize("job_id", ["", "a b", None, "x" * 101])
+def test_a_handle_of_an_impossible_id_is_refused(queue, job_id):
+    with pytest.raises(gqueue.BadName):
+        queue.fetch_job(job_id)
+
+
+def test_a_closed_queue_opens_anew(queue, task):
+    task.enqueue(1)
+    queue.close()
+
+    task.enqueue(2)
+
+    assert queue.stats().depth == 2
+
+
+# Numbered calls.
+
+
+class Unanswered:
+    """A store that carries out calls, or does not, and does not answer them."""
+
+    def __init__(self, store, *, arrives, fails=1):
+        self.store, self.arrives, self.fails = store, arrives, fails
+        self.calls = []
+
+    def __getattr__(self, name):
+        return getattr(self.store, name)
+
+    def enqueue(self, lane, call, jobs, **options):
+        self.calls.append((lane, call, len(jobs)))
+        if len(self.calls) <= self.fails:
+            if self.arrives:
+                self.store.enqueue(lane, call, jobs, **options)
+            raise gqueue.StoreUnavailable("Redis is away", may_be_in=self.arrives)
+        return self.store.enqueue(lane, call, jobs, **options)
+
+
+def count_calls(queue):
+    store, sizes = queue.store, []
+    enqueue = store.enqueue
+
+    def counted(lane, call, jobs, **options):
+        sizes.append(len(jobs))
+        return enqueue(lane, call, jobs, **options)
+
+    store.enqueue = counted
+    return sizes
+
+
+def put(queue, store):
+    queue.producer._store = store
+    return store
+
+
+def test_calls_in_a_row_are_numbered_on_one_lane(queue, task):
+    store = put(queue, Unanswered(queue.store, arrives=True, fails=0))
+
+    for number in range(3):
+        task.enqueue(number)
+
+    assert [call for _, call, _ in store.calls] == [1, 2, 3]
+    assert len({lane for lane, _, _ in store.calls}) == 1
+
+
+def test_a_lane_is_never_used_again_after_a_call_without_an_answer(queue, task):
+    store = put(queue, Unanswered(queue.store, arrives=True, fails=0))
+    task.enqueue(0)
+    store.fails = 2
+
+    with pytest.raises(gqueue.StoreUnavailable):
+        task.options(when_full="reject").enqueue(1)
+    task.options(when_full="reject").enqueue(2)
+
+    lanes = [lane for lane, _, _ in store.calls]
+    assert lanes[0] == lanes[1] != lanes[2]
+    assert store.calls[2][1] == 1
+
+
+@pytest.mark.parametrize("arrives", [True, False])
+def test_without_an_answer_the_error_names_the_job_and_whether_it_may_be_in(queue, task, arrives):
+    put(queue, Unanswered(queue.store, arrives=arrives))
+
+    with pytest.raises(gqueue.StoreUnavailable, match="mine") as failed:
+        task.options(job_id="mine", wait_timeout=5).enqueue(1)
+
+    assert (failed.value.job_ids, failed.value.may_be_in) == (("mine",), arrives)
+    assert queue.stats().depth == arrives
+
+
+def test_without_an_answer_to_a_batch_the_error_names_what_is_in_and_what_may_be(make_queue):
+    queue = make_queue()
+    task = queue.task(add)
+    prepared = [task.job(n) for n in range(1_500)]
+    store = put(queue, Unanswered(queue.store, arrives=True, fails=0))
+
+    def fail_the_second():
+        for number, job in enumerate(prepared):
+            if number == 1_200:
+                store.fails = 2
+            yield job
+
+    with pytest.raises(gqueue.StoreUnavailable) as failed:
+        queue.enqueue_many(fail_the_second(), when_full="reject")
+
+    ids = [job.id for job in prepared]
+    assert (list(failed.value.admitted), list(failed.value.job_ids)) == (ids[:1_000], ids[1_000:])
+
+
+@pytest.mark.parametrize("arrives", [True, False])
+def test_who_waits_for_ever_waits_through_an_outage_and_puts_the_job_in_once(queue, task, arrives, caplog):
+    store = put(queue, Unanswered(queue.store, arrives=arrives, fails=2))
+
+    job = task.enqueue(1)
+
+    assert job.status() == "ready"
+    assert queue.stats().counters["enqueued"] == 1
+    assert len(set(store.calls)) == 1
+    assert len([r for r in caplog.records if r.name == "gqueue.producer"]) == 1
+
+
+def test_a_call_that_may_have_arrived_is_not_sent_again_when_its_number_may_be_forgotten(queue, task, monkeypatch):
+    monkeypatch.setattr("gqueue.producer.too_late_to_send_again", lambda waited_ms: True)
+    put(queue, Unanswered(queue.store, arrives=True))
+
+    with pytest.raises(gqueue.StoreUnavailable):
+        task.enqueue(1)
+
+
+def test_an_overtaken_lane_is_replaced(queue, task):
+    task.enqueue(0)
+    lane = queue.producer._lanes.take()
+    queue.producer._lanes._idle.append(lane)
+    for call in (2, 3):
+        queue.store.enqueue(
+            lane.id, call, [NewJob("stolen", 0.0, 0, b"{}")], when_full=gqueue.WhenFull.REJECT, capacity=9
+        )
+
+    task.enqueue(1)
+
+    assert queue.stats().depth == 3
+
+
+def test_a_lane_is_dropped_when_an_exception_is_thrown_into_the_call(queue, task):
+    store = put(queue, Unanswered(queue.store, arrives=True, fails=0))
+    task.enqueue(0)
+    enqueue = store.enqueue
+
+    def interrupted(*arguments, **options):
+        enqueue(*arguments, **options)
+        raise KeyboardInterrupt
+
+    store.enqueue = interrupted
+    with pytest.raises(KeyboardInterrupt):
+        task.enqueue(1)
+    del store.enqueue
+    task.enqueue(2)
+
+    lanes = [lane for lane, _, _ in store.calls]
+    assert lanes[0] == lanes[1] != lanes[2]
+
+
+# Threads and forks.
+
+
+def test_many_threads_share_a_queue(make_queue):
+    queue = make_queue()
+    task = queue.task(add)
+    threads = [threading.Thread(target=lambda: [task.enqueue(n) for n in range(20)]) for _ in range(10)]
+
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(20)
+
+    assert queue.stats().depth == 200
+    assert len(queue.producer._lanes._idle) <= 10
+
+
+def test_threads_that_come_first_together_open_one_store(make_queue):
+    queue = make_queue()
+    opened, closed = [], []
+    everyone = threading.Barrier(5)
+
+    def slowly():
+        store = gqueue.Queue(queue.name, "memory:").open_store()
+        opened.append(store)
+        store.close = lambda: closed.append(store)
+        everyone.wait(10)
+        return store
+
+    queue.producer._open_store = slowly
+    threads = [threading.Thread(target=lambda: queue.store.stats()) for _ in range(5)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(10)
+
+    assert set(opened) - set(closed) == {queue.store}
+
+
+def in_child(action):
+    """Run *action* in a forked child; return its exit status."""
+    pid = os.fork()
+    if pid == 0:
+        try:
+            action()
+        except BaseException:  # whatever it is, the child must not go on with the tests
+            os._exit(1)
+        os._exit(0)
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        done, status = os.waitpid(pid, os.WNOHANG)
+        if done:
+            return os.waitstatus_to_exitcode(status)
+        time.sleep(0.005)
+    os.kill(pid, 9)
+    os.waitpid(pid, 0)
+    return "hung"
+
+
+def test_a_forked_child_produces_on_lanes_and_connections_of_its_own(redis_url, queue_name):
+    queue = gqueue.Queue(queue_name, redis_url)
+    task = queue.task(add)
+    first = task.enqueue(0)
+    lanes = {queue.producer._lanes._prefix}
+
+    def child():
+        for number in range(5):
+            task.enqueue(number)
+        assert queue.producer._lanes._prefix not in lanes
+        assert first.status() == "ready"
+
+    assert in_child(child) == 0
+    task.enqueue(6)
+
+    assert queue.stats().depth == 7
+    queue.close()
+
+
+def test_a_child_that_is_forked_while_threads_enqueue_is_not_stuck(redis_url, queue_name):
+    queue = gqueue.Queue(queue_name, redis_url)
+    task = queue.task(add)
+    stop = threading.Event()
+    failures = []
+
+    def produce():
+        try:
+            while not stop.is_set():
+                task.enqueue(0)
+        except Exception as error:  # shown by the assertion below
+            failures.append(error)
+
+    threads = [threading.Thread(target=produce) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    try:
+        exits = [in_child(lambda: task.enqueue(1)) for _ in range(10)]
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join(20)
+
+    assert exits == [0] * 10
+    assert failures == []
+    queue.close()
+
+
+def test_a_reply_without_a_place_refuses_even_who_would_wait(queue, task, monkeypatch):
+    put(queue, Unanswered(queue.store, arrives=True, fails=0))
+    queue.store.enqueue = lambda *arguments, **options: Admission(0, (), 3, 3)
+
+    with pytest.raises(gqueue.QueueFull):
+        task.options(wait_timeout=5).enqueue(1)

@@ -1,0 +1,245 @@
+"""The supervisor: first what it decides, then what it does with processes that come, go and are killed."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gqueue.worker.supervisor import (
+    BACKOFF_CAP_MS,
+    BACKOFF_MS,
+    GIVE_UP_AFTER,
+    STEADY_MS,
+    End,
+    GiveUp,
+    Leave,
+    Restart,
+    after_end,
+    exit_code,
+)
+from tests.conftest import wait_until
+
+ends = st.builds(
+    End, st.sampled_from([0, 1, 2, 3, 4, 137]), st.booleans(), st.sampled_from([0, 100, STEADY_MS - 1, STEADY_MS])
+)
+failures = st.integers(0, 100)
+jitters = st.floats(0, 1, exclude_max=True)
+
+
+@given(ends, failures, st.booleans(), st.booleans(), jitters)
+def test_nothing_is_started_while_the_processes_end(
+    end: End, before: int, burst: bool, came: bool, jitter: float
+) -> None:
+    assert after_end(end, before, ending=True, burst=burst, any_came_up=came, jitter=jitter) == Leave()
+
+
+@given(ends, failures, st.booleans(), jitters)
+def test_process_that_fails_after_one_came_up_is_always_started_again_within_the_cap(
+    end: End, before: int, burst: bool, jitter: float
+) -> None:
+    verdict = after_end(end, before, ending=False, burst=burst, any_came_up=True, jitter=jitter)
+    if burst and end.code == 0:
+        assert verdict == Leave()
+        return
+    assert isinstance(verdict, Restart)
+    most = min(BACKOFF_CAP_MS, BACKOFF_MS * 2 ** (verdict.failures - 1))
+    assert most // 2 <= verdict.delay_ms <= most
+    assert verdict.failures == (1 if end.came_up and end.lived_ms >= STEADY_MS else before + 1)
+
+
+@pytest.mark.parametrize("code", [2, 3])
+def test_process_that_cannot_come_up_is_given_up_with_its_code(code: int) -> None:
+    end = End(code, came_up=False, lived_ms=100)
+    assert after_end(end, 0, ending=False, burst=False, any_came_up=False, jitter=0.5) == GiveUp(code)
+    # Once one has come up, settings and app are sound, and Redis may come back.
+    assert after_end(end, 0, ending=False, burst=False, any_came_up=True, jitter=0.5) == Restart(375, 1)
+
+
+def test_crashes_before_any_came_up_are_given_up_after_some() -> None:
+    end, seen = End(1, came_up=False, lived_ms=100), 0
+    while isinstance(
+        verdict := after_end(end, seen, ending=False, burst=False, any_came_up=False, jitter=0.0), Restart
+    ):
+        seen = verdict.failures
+    assert (verdict, seen) == (GiveUp(1), GIVE_UP_AFTER - 1)
+
+
+def test_clean_end_is_final_in_a_burst_only() -> None:
+    end = End(0, came_up=True, lived_ms=100)
+    assert after_end(end, 0, ending=False, burst=True, any_came_up=True, jitter=0.0) == Leave()
+    assert after_end(end, 0, ending=False, burst=False, any_came_up=True, jitter=0.0) == Restart(250, 1)
+
+
+def test_exit_code_is_the_worst() -> None:
+    assert exit_code([]) == 0
+    assert exit_code([0, 4, 1]) == 4
+    assert exit_code([0, 137]) == 137
+
+
+CHILD = """
+import os, signal, socket, sys, time
+index, line, folder = int(sys.argv[1]), socket.socket(fileno=int(sys.argv[2])), sys.argv[3]
+def tell(*words):
+    with open(os.path.join(folder, "told"), "a") as file:
+        file.write(" ".join(map(str, (index, *words))) + "\\n")
+def stop(number, frame):
+    tell("got", signal.Signals(number).name)
+    if number == signal.SIGTERM:
+        line.setblocking(True)
+        sys.exit(0)
+for number in (signal.SIGTERM, signal.SIGINT, signal.SIGTSTP, signal.SIGUSR1):
+    signal.signal(number, stop)
+%s
+"""
+
+SUPERVISE = """
+import logging, sys
+from gqueue.worker.supervisor import Supervisor
+logging.basicConfig(level=logging.INFO, format="%(message)s")
+child, folder, processes, burst = sys.argv[1:]
+command = lambda index, line: (sys.executable, "-S", "-c", child, str(index), str(line), folder)
+sys.exit(Supervisor(command, int(processes), burst=burst == "True").run())
+"""
+
+WORKS = 'line.sendall(b"u"); tell("up", os.getpid(), os.getsid(0)); tell("line gone", line.recv(1))'
+
+
+class Supervised:
+    """A supervisor of children that run *script* after their preparations."""
+
+    def __init__(self, folder: Path, script: str, processes: int = 2, burst: bool = False) -> None:
+        self.told_in = folder / "told"
+        command = [sys.executable, "-c", SUPERVISE, CHILD % script, str(folder), str(processes), str(burst)]
+        self.process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+
+    def told(self, what: str) -> list[list[str]]:
+        """Return what the children told of *what*: index, then words."""
+        lines = self.told_in.read_text().splitlines() if self.told_in.exists() else []
+        words = [line.split() for line in lines]
+        return sorted([each[0], *each[2:]] for each in words if each[1] == what)
+
+    def pids(self) -> list[int]:
+        return [int(words[1]) for words in self.told("up")]
+
+    def await_up(self, count: int = 2) -> list[int]:
+        wait_until(lambda: len(self.told("up")) == count)
+        return self.pids()
+
+    def await_end(self) -> tuple[int, str]:
+        _, said = self.process.communicate(timeout=20)
+        return self.process.returncode, said
+
+
+@pytest.fixture
+def supervise(tmp_path: Path) -> Iterator[object]:
+    made: list[Supervised] = []
+
+    def start(script: str, processes: int = 2, burst: bool = False) -> Supervised:
+        made.append(Supervised(tmp_path, script, processes, burst))
+        return made[-1]
+
+    yield start
+    for each in made:
+        each.process.kill()
+        each.process.communicate()
+        for pid in each.pids():
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except ProcessLookupError:
+                pass
+
+
+def test_children_have_sessions_of_their_own_and_end_with_term(supervise) -> None:
+    group = supervise(WORKS)
+    group.await_up()
+    assert [words[0] for words in group.told("up")] == ["0", "1"]
+    assert all(pid == session for _, pid, session in group.told("up"))
+    group.process.terminate()
+    assert group.await_end() == (0, "draining: 2 processes\n")
+    assert group.told("got") == [["0", "SIGTERM"], ["1", "SIGTERM"]]
+
+
+def test_child_that_is_killed_is_started_again_and_the_other_left_alone(supervise) -> None:
+    group = supervise(WORKS)
+    first, second = group.await_up()
+    os.kill(second, signal.SIGKILL)
+    group.await_up(3)
+    assert [words[0] for words in group.told("up")] == ["0", "1", "1"]
+    assert not group.told("got")
+    os.kill(first, 0)
+    group.process.terminate()
+    code, said = group.await_end()
+    assert code == 0
+    assert "process 1 ended (killed by SIGKILL); it is started again in " in said
+
+
+def test_signals_are_passed_on_each_time(supervise) -> None:
+    group = supervise('line.sendall(b"u"); tell("up", os.getpid())\nwhile True: time.sleep(0.05)', processes=1)
+    group.await_up(1)
+    for count, number in enumerate((signal.SIGUSR1, signal.SIGTSTP, signal.SIGINT, signal.SIGINT, signal.SIGTERM), 1):
+        group.process.send_signal(number)
+        wait_until(lambda count=count: len(group.told("got")) == count)
+    assert group.await_end()[0] == 0
+    assert [words[1] for words in group.told("got")] == ["SIGINT", "SIGINT", "SIGTERM", "SIGTSTP", "SIGUSR1"]
+
+
+def test_child_that_dies_when_all_are_quiet_is_not_started_again(supervise) -> None:
+    group = supervise(WORKS, processes=1)
+    (pid,) = group.await_up(1)
+    group.process.send_signal(signal.SIGTSTP)
+    wait_until(lambda: group.told("got"))
+    os.kill(pid, signal.SIGKILL)
+    assert group.await_end()[0] == 137
+    assert len(group.pids()) == 1
+
+
+def test_children_see_the_end_of_a_supervisor_that_is_killed(supervise) -> None:
+    group = supervise(WORKS)
+    group.await_up()
+    group.process.kill()
+    wait_until(lambda: len(group.told("line")) == 2)
+
+
+def test_group_whose_app_is_wrong_gives_up_and_ends_the_others(supervise) -> None:
+    group = supervise("sys.exit(2) if index else time.sleep(60)")
+    code, said = group.await_end()
+    assert code == 2
+    assert "process 1 does not come up (exit 2); giving up" in said
+
+
+def test_code_with_which_it_gave_up_stands_whatever_the_others_end_with(supervise) -> None:
+    others = 'signal.signal(signal.SIGTERM, lambda *_: os._exit(4)); tell("up", os.getpid()); time.sleep(60)\n'
+    wrong = 'tell("here")\nwhile "0 up" not in open(os.path.join(folder, "told")).read(): time.sleep(0.01)\n'
+    group = supervise(f"if not index: {others}{wrong}sys.exit(2)")
+    assert group.await_end()[0] == 2
+
+
+def test_child_that_had_come_up_once_is_started_again_though_redis_is_away(supervise) -> None:
+    once = 'tell("up", os.getpid())\nif open(os.path.join(folder, "told")).read().count("up") > 1: sys.exit(3)\n'
+    group = supervise(once + 'line.sendall(b"u"); sys.exit(3)', processes=1)
+    group.await_up(3)
+    group.process.terminate()
+    code, said = group.await_end()
+    assert code in (0, 3, 143)  # as far as the last one had come
+    assert "giving up" not in said
+
+
+def test_burst_ends_when_all_have_ended_and_what_died_was_started_again(supervise) -> None:
+    once = 'line.sendall(b"u"); tell("up", os.getpid())\n'
+    once += 'if index and open(os.path.join(folder, "told")).read().count("1 up") == 1: os._exit(9)'
+    group = supervise(once, burst=True)
+    assert group.await_end()[0] == 0
+    assert [words[0] for words in group.told("up")] == ["0", "1", "1"]
+
+
+def test_exit_code_is_that_of_the_worst_child(supervise) -> None:
+    group = supervise(WORKS.replace('b"u")', 'b"u"); signal.signal(signal.SIGTERM, lambda *_: os._exit(index * 4))'))
+    group.await_up()
+    group.process.terminate()
+    assert group.await_end()[0] == 4
