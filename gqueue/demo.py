@@ -71,7 +71,7 @@ class Demo:
         self._queue, self._jobs, self._workers, self._burst = queue, jobs, workers, burst
         self._handles: list[JobHandle[Any]] = []
         self._waits = 0
-        self._summed_up = False
+        self._summary = ""
         # `enqueue` finds these by itself, as the demo did.
         self._found = queue.url in ("embedded:", DEFAULT_URL)
         self._greenlet: Greenlet[[], None] | None = None
@@ -87,15 +87,17 @@ class Demo:
         return None if self._greenlet is None or self._greenlet.dead else "the demo's producer"
 
     def end(self) -> None:
-        """Stop the producer, if it was started; sum up what was done, unless it has done so."""
+        """Stop the producer, if it was started, and sum up what was done; in a burst that is the last line anyway."""
         if self._greenlet is None:
             return
         self._greenlet.kill()
-        if not self._summed_up:
-            try:
+        try:
+            if not self._summary:
                 self._sum_up()
-            except GqueueError as error:
-                _logger.warning("no summary: %s", error)
+            elif not self._burst:
+                _logger.info("%s", self._summary)
+        except GqueueError as error:
+            _logger.warning("no summary: %s", error)
 
     def _produce(self) -> None:
         self._await_worker()
@@ -150,8 +152,8 @@ class Demo:
                 time.sleep(1.0)
 
     def _sum_up(self) -> None:
-        _logger.info("%s", summary(self._jobs, [outcome(handle) for handle in self._handles]))
-        self._summed_up = True
+        self._summary = summary(self._jobs, [outcome(handle) for handle in self._handles])
+        _logger.info("%s", self._summary)
 
 
 def outcome(job: JobHandle[Any]) -> str:
