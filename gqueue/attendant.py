@@ -2,10 +2,12 @@
 
 Decides when the thread starts, ends and pauses; what a turn does is its owner's. `threading` is looked up when it is
 used: in a process that gevent has patched the thread is a greenlet. Locks are held for some statements only, never
-while anything is sent or logged, so that one made before the patching can do no harm.
+while anything is sent or logged, so that one made before the patching can do no harm. An exception may be thrown into
+any line of who calls `ensure`, and a greenlet may be killed by anyone: neither may leave waiters without a thread.
 """
 
 import logging
+import math
 import random
 import threading
 import time
@@ -19,54 +21,82 @@ LINGER_S = 5.0
 PAUSE_S = 1.0
 """The longest pause after a turn that failed, drawn uniformly; the store has backed off by itself before."""
 
+START_S = 1.0
+"""A thread that was asked for and does not run after so long was never started; it is asked for again."""
+
 _logger = logging.getLogger("gqueue.producer")
 
 
 class Attendant:
-    """The thread and whether it is there."""
+    """The thread and whether it is there.
+
+    Args:
+        turn: what it does; may block some seconds.
+        needed: whether somebody waits.
+        ended: called when the thread ends, under a lock that `ensure` needs.
+    """
 
     def __init__(
         self, name: str, turn: Callable[[], None], needed: Callable[[], bool], ended: Callable[[], None] | None = None
     ) -> None:
         self._name, self._turn, self._needed, self._ended = name, turn, needed, ended
         self._lock = threading.Lock()
-        self._on = self.closed = False
+        self._running = self.closed = False
+        self._asked_at = -math.inf
 
     def ensure(self) -> None:
-        """Have the thread run; call it after what makes *needed* true. Raises RuntimeError if none can be started."""
+        """Have the thread run; call it after what makes *needed* true, and again in a long wait.
+
+        Raises RuntimeError if no thread can be started.
+        """
         with self._lock:
-            if self._on or self.closed:
+            now = time.monotonic()
+            if self._running or self.closed or now - self._asked_at < START_S:
                 return
-            self._on = True
+            self._asked_at = now
         try:
             threading.Thread(target=self._run, name=self._name, daemon=True).start()
-        except Exception:
-            with self._lock:
-                self._on = False
+        except RuntimeError:
+            self._asked_at = -math.inf
             raise
 
     def close(self) -> None:
-        """Let the thread end after its turn."""
+        """Let the thread end after its turn. Takes no lock: in a forked child it may be held for ever."""
         self.closed = True
 
     def _run(self) -> None:
-        needed_at = time.monotonic()
-        while True:
-            try:
-                self._turn()
-            except StoreUnavailable:  # told by the store; who waits goes on waiting, or times out
-                time.sleep(random.uniform(0, PAUSE_S))
-            except Exception:  # the thread must outlive any fault, else those who wait would wait in vain
-                if not self.closed:
-                    _logger.exception("%s: a turn failed; trying again", self._name)
-                time.sleep(random.uniform(0, PAUSE_S))
-            if self._needed():
-                needed_at = time.monotonic()
-            if not self.closed and time.monotonic() - needed_at < LINGER_S:
-                continue
+        with self._lock:
+            if self._running:
+                return
+            self._running = True
+        try:
+            needed_at = time.monotonic()
+            while True:
+                self._take_turn()
+                if self._needed():
+                    needed_at = time.monotonic()
+                if not self.closed and time.monotonic() - needed_at < LINGER_S:
+                    continue
+                with self._lock:
+                    if self.closed or not self._needed():
+                        self._end()
+                        return
+        except BaseException:  # a greenlet may be killed; who waits then asks for another
             with self._lock:
-                if self.closed or not self._needed():
-                    self._on = False
-                    if self._ended is not None:
-                        self._ended()
-                    return
+                self._end()
+            raise
+
+    def _end(self) -> None:
+        self._running, self._asked_at = False, -math.inf
+        if self._ended is not None:
+            self._ended()
+
+    def _take_turn(self) -> None:
+        try:
+            self._turn()
+        except StoreUnavailable:  # told by the store; who waits goes on waiting, or times out
+            time.sleep(random.uniform(0, PAUSE_S))
+        except Exception:  # the thread must outlive any fault, else those who wait would wait in vain
+            if not self.closed:
+                _logger.exception("%s: a turn failed; trying again", self._name)
+            time.sleep(random.uniform(0, PAUSE_S))

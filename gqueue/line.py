@@ -38,7 +38,7 @@ class Waiter:
     __slots__ = ("event", "reply", "since", "ticket")
 
     def __init__(self, ticket: Ticket, reply: Admission) -> None:
-        self.ticket, self.reply = ticket, reply
+        self.ticket, self.reply = Ticket(ticket.name, reply.place), reply
         self.event = threading.Event()
         self.since = time.monotonic()
 
@@ -69,21 +69,21 @@ class Line:
         """Return a ticket for a producer that arrives."""
         return Ticket(f"{self._producer}.{next(self._numbers):x}")
 
-    def join(self, ticket: Ticket, reply: Admission) -> Waiter:
-        """Return a waiter at the place that *reply* gave; from now on its ticket is kept alive."""
-        waiter = Waiter(Ticket(ticket.name, reply.place), reply)
+    def join(self, waiter: Waiter) -> None:
+        """Keep the ticket of *waiter* alive and look out for its hints, until it parts.
+
+        Threads may be started, so an exception may be thrown into this: `part` is to follow in any case.
+        """
         with self._lock:
             if not self._waiters:
                 self._told, self._renewed_at = False, time.monotonic()
-            self._waiters[ticket.name] = waiter
-            if self._early.pop(ticket.name, None):
+            self._waiters[waiter.ticket.name] = waiter
+            if self._early.pop(waiter.ticket.name, None):
                 waiter.event.set()
-        self._renewer.ensure()
-        self._listener.ensure()
+        self._ensure()
         if not self._at_exit:
             self._at_exit = True
             atexit.register(self._leave_at_exit)
-        return waiter
 
     def sleep(self, waiter: Waiter, until: float | None) -> bool:
         """Sleep until *waiter* should ask again; return False if nothing came until *until* (`time.monotonic()`)."""
@@ -91,6 +91,7 @@ class Line:
         if waiter.event.wait(max(0.0, seconds)):
             waiter.event.clear()
             return True
+        self._ensure()
         return until is None or time.monotonic() < until
 
     def part(self, waiter: Waiter) -> None:
@@ -102,7 +103,10 @@ class Line:
         """Take *ticket* out of the line in the background: for a producer that may not wait for an answer now."""
         self._leaving.append(ticket)
         self._stir.set()
-        self._renewer.ensure()
+        try:
+            self._renewer.ensure()
+        except RuntimeError:
+            pass  # no thread can be started, and the ticket lapses by itself
 
     def close(self) -> None:
         """End the threads, without delay if nothing is blocked."""
@@ -111,9 +115,13 @@ class Line:
         self._stir.set()
 
     def end_threads(self) -> None:
-        """Let the threads end after their turns. Takes no lock: in a forked child one may be held for ever."""
+        """Let the threads end after their turns; in a forked child too."""
         self._renewer.close()
         self._listener.close()
+
+    def _ensure(self) -> None:
+        self._renewer.ensure()
+        self._listener.ensure()
 
     def _needed(self) -> bool:
         return bool(self._waiters or self._leaving)

@@ -4,6 +4,7 @@ It listens first, then each waiter notes in the store that it waits, and only th
 and the wait is not missed. The note is renewed by the listener, and each renewal tells what ended unheard.
 """
 
+import math
 import threading
 import time
 from collections.abc import Callable
@@ -15,6 +16,9 @@ from gqueue.store.base import Store
 
 RENEW_S = 1.5
 """A note lives 5 s and is to be renewed every 2 s at most; this is also how late a lost message is made up for."""
+
+ENSURE_S = 5.0
+"""How often a waiter looks after the listener, which may have been killed if it is a greenlet."""
 
 
 class Outcomes:
@@ -31,16 +35,13 @@ class Outcomes:
     def wait(self, job_id: str, until: float | None) -> None:
         """Block until the job may be done, or until *until* (`time.monotonic()`). Raises StoreUnavailable."""
         event = threading.Event()
-        with self._lock:
-            if not self._waiting:
-                self._renewed_at = time.monotonic()
-            self._waiting.setdefault(job_id, set()).add(event)
         try:
-            self._listener.ensure()
-            if not self._listening.wait(_seconds(until)):
-                return
-            if not carried(lambda: self._store().await_done((job_id,))):
-                event.wait(_seconds(until))
+            with self._lock:
+                if not self._waiting:
+                    self._renewed_at = time.monotonic()
+                self._waiting.setdefault(job_id, set()).add(event)
+            if self._attended(self._listening, until) and not carried(lambda: self._store().await_done((job_id,))):
+                self._attended(event, until)
         finally:
             with self._lock:
                 events = self._waiting.get(job_id)
@@ -49,6 +50,16 @@ class Outcomes:
                     if not events:
                         del self._waiting[job_id]
 
+    def _attended(self, event: threading.Event, until: float | None) -> bool:
+        """Wait for *event* until *until*; return whether it is set. See to it that the listener is there."""
+        while True:
+            self._listener.ensure()
+            left = math.inf if until is None else max(0.0, until - time.monotonic())
+            if event.wait(min(left, ENSURE_S)):
+                return True
+            if left <= ENSURE_S:
+                return False
+
     def close(self) -> None:
         """End the listener, and wake all."""
         self.end_threads()
@@ -56,7 +67,7 @@ class Outcomes:
         self._wake(list(self._waiting))
 
     def end_threads(self) -> None:
-        """Let the listener end after its turn. Takes no lock: in a forked child one may be held for ever."""
+        """Let the listener end after its turn; in a forked child too."""
         self._listener.close()
 
     def _needed(self) -> bool:
@@ -82,7 +93,3 @@ class Outcomes:
                 events = tuple(self._waiting.get(job_id, ()))
             for event in events:
                 event.set()
-
-
-def _seconds(until: float | None) -> float | None:
-    return None if until is None else max(0.0, until - time.monotonic())

@@ -20,7 +20,7 @@ from gqueue.core.producer import Step, next_step, policy, refusal, too_late_to_s
 from gqueue.errors import QueueFull, StaleCall, StoreUnavailable
 from gqueue.job import carried, current
 from gqueue.lanes import Lanes
-from gqueue.line import Line
+from gqueue.line import Line, Waiter
 from gqueue.outcomes import Outcomes
 from gqueue.store.base import Store
 
@@ -99,9 +99,9 @@ class Producer:
 
     def _stand_in_line(self, batch: Batch, ticket: Ticket, reply: Admission, wait_ms: int | None) -> Admission:
         """Ask again whenever it is worth it, until all of *batch* is in or time is up; return the last reply."""
-        waiter = self.line.join(ticket, reply)
-        until = _until(wait_ms)
+        waiter, until = Waiter(ticket, reply), _until(wait_ms)
         try:
+            self.line.join(waiter)
             while True:
                 step = next_step(len(batch.rest), reply)
                 if step is Step.DONE or step is Step.REFUSED:
