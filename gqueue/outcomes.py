@@ -74,7 +74,7 @@ class Outcomes:
         return bool(self._waiting)
 
     def _ended(self) -> None:
-        self._listening = threading.Event()
+        self._listening.clear()
 
     def _listen(self) -> None:
         if not self._listening.is_set():
@@ -83,7 +83,8 @@ class Outcomes:
         self._wake(self._store().wait_done(max(0.0, self._renewed_at + RENEW_S - time.monotonic())))
         if time.monotonic() >= self._renewed_at + RENEW_S:
             self._renewed_at = time.monotonic()
-            ids = list(self._waiting)
+            with self._lock:
+                ids = list(self._waiting)
             for start in range(0, len(ids), MOVE_LIMIT):
                 self._wake(self._store().await_done(ids[start : start + MOVE_LIMIT]))
 

@@ -295,6 +295,42 @@ def test_an_interrupted_waiter_leaves_nothing_behind(queue, task, monkeypatch):
     assert queue.producer.outcomes._waiting == {}
 
 
+def test_an_interrupt_while_the_listener_starts_leaves_nothing_behind(queue, task, monkeypatch):
+    job = task.enqueue(1)
+
+    def interrupted():
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(queue.producer.outcomes._listener, "ensure", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        job.result()
+    assert queue.producer.outcomes._waiting == {}
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_listener_that_was_killed_is_started_again_by_those_who_wait(queue, task, hand, monkeypatch):
+    monkeypatch.setattr("gqueue.outcomes.ENSURE_S", 0.1)
+    job = task.enqueue(1)
+    store, killed = queue.store, []
+    wait_done = store.wait_done
+
+    def killed_once(timeout):
+        if not killed:
+            killed.append(threading.current_thread())
+            raise SystemExit  # what ends a thread as silently as a greenlet that is killed
+        return wait_done(timeout)
+
+    monkeypatch.setattr(store, "wait_done", killed_once)
+    with ThreadPoolExecutor() as pool:
+        waiting = pool.submit(job.result, 30)
+        wait_until_awaited(queue, 1)
+        hand.claim()
+        hand.succeed(job.id, 5)
+
+        assert waiting.result(30) == 5
+    killed[0].join(10)
+
+
 def test_closing_wakes_those_who_wait():
     outcomes = Outcomes("q", lambda: None)
     outcomes._listener.ensure = lambda: None

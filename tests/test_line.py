@@ -14,6 +14,7 @@ import pytest
 
 import gqueue
 from gqueue.core.model import TICKET_MS, Ticket
+from gqueue.line import Waiter
 from gqueue.store.codec import decode_record
 from tests.hand import Hand
 from tests.servers import Server
@@ -224,6 +225,37 @@ def test_an_exception_while_waiting_leaves_the_line_at_once(queue, task, monkeyp
     assert not queue.producer.line._waiters
 
 
+def test_an_exception_while_the_threads_start_leaves_nobody_in_line(queue, task, monkeypatch, eventually):
+    # A greenlet that starts a thread waits for it, and may be killed then; its ticket was renewed for ever.
+    task.enqueue(1)
+
+    def interrupted():
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(queue.producer.line._listener, "ensure", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            task.enqueue(2)
+
+    assert not queue.producer.line._waiters
+    eventually(lambda: standing(queue) == 0)
+
+
+def test_without_another_thread_the_producer_fails_and_leaves_the_line(queue, task, monkeypatch, eventually):
+    task.enqueue(1)
+
+    def start(thread):
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", start)
+        with pytest.raises(RuntimeError, match="thread"):
+            task.enqueue(2)
+
+    assert not queue.producer.line._waiters
+    eventually(lambda: standing(queue) == 0)
+
+
 def test_who_leaves_makes_room_for_who_is_behind(queue, task, pool, eventually):
     first = task.enqueue(1)
     ahead = pool.submit(task.options(priority=-1, wait_timeout=0.4).enqueue, 2)
@@ -326,7 +358,8 @@ def test_a_hint_that_comes_before_its_producer_lies_down_is_not_lost(queue, task
     monkeypatch.setattr(queue.store, "wait_room", lambda producer, timeout: hints.pop() if hints else time.sleep(0.1))
     line._listen()
 
-    waiter = line.join(ticket, reply)
+    waiter = Waiter(ticket, reply)
+    line.join(waiter)
 
     assert line.sleep(waiter, time.monotonic() + 5)
     line.part(waiter)
@@ -390,10 +423,31 @@ def add(a, b=0): return a + b
 """
 
 
+started = []
+
+
+@pytest.fixture(autouse=True)
+def no_process_left():
+    yield
+    while started:
+        process = started.pop()
+        process.kill()
+        process.communicate()
+
+
 def producer(url, name, code, patch=""):
     """Start a process that has a queue and a task, and runs *code*."""
     text = PRODUCER.format(url=url, name=name, patch=patch) + code
-    return subprocess.Popen([sys.executable, "-c", text], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    command = [
+        sys.executable,
+        "-W",
+        "ignore::DeprecationWarning",
+        "-c",
+        text,
+    ]  # from 3.12 on a fork beside threads warns
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    started.append(process)
+    return process
 
 
 def output(process, seconds=60):
@@ -510,11 +564,11 @@ def test_a_killed_greenlet_and_a_gevent_timeout_leave_the_line(redis_queue, redi
 import gevent
 killed = gevent.spawn(add.enqueue, 1)
 def limited():
-    with gevent.Timeout(0.2, False):
+    with gevent.Timeout(2, False):
         add.enqueue(2)
     return "out of time"
 timed = gevent.spawn(limited)
-while queue.stats().waiters < 1: gevent.sleep(0.01)
+while len(queue.producer.line._waiters) < 2: gevent.sleep(0.01)
 killed.kill()
 timed.join()
 began = time.monotonic()
