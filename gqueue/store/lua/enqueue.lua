@@ -72,11 +72,12 @@ end
 
 -- The first write is one that a full Redis refuses: nothing has been written then.
 local now = clock(ARGV[1])
-redis.call('HSET', meta, 'capacity', brought)
-redis.call('HSETNX', meta, 'epoch', whole(now))
-local known = redis.call('HMGET', meta, 'epoch', 'sequence', 'largest')
-local age_s = (now - tonumber(known[1])) / 1000
+local known = redis.call('HMGET', meta, 'epoch', 'sequence', 'largest', 'capacity_set')
+redis.call('HSET', meta, 'capacity', brought, 'epoch', known[1] or whole(now))
+local age_s = (now - tonumber(known[1] or now)) / 1000
 local sequence, largest = tonumber(known[2] or '0'), tonumber(known[3] or '0')
+local in_force = tonumber(known[4] or brought)
+local waiting = depth()
 local dropped = drop_lapsed_tickets(now)
 
 local function rank_of(priority)
@@ -94,7 +95,7 @@ end
 local total = (#ARGV - FIRST + 1) / FIELDS
 local first_rank = rank_of(ARGV[FIRST + 1])
 local others, ahead = redis.call('ZCARD', waiters), 0
-local room, mine = math.max(0, capacity() - depth()), nil
+local room, mine = math.max(0, in_force - waiting), nil
 local may_enter
 if place ~= '' then
   mine = standing(tonumber(place))
@@ -103,15 +104,16 @@ if place ~= '' then
   ahead = redis.call('ZRANK', waiters, mine)
   may_enter = math.max(0, room - ahead)
 else
-  ahead = redis.call('ZCOUNT', waiters, '-inf', text(first_rank))
+  if others > 0 then
+    ahead = redis.call('ZCOUNT', waiters, '-inf', text(first_rank))
+  end
   may_enter = ahead == 0 and room or 0
 end
 local may_shed = when_full == 'shed' and ahead == 0
-local soonest = redis.call('ZRANGE', scheduled, 0, 0, 'WITHSCORES')[2]
 local has_dead = redis.call('EXISTS', dead_jobs) == 1
 local accepted, entered, shed_now, taken = 0, 0, 0, {}
-local made_ready, sooner = false, false
-local to_ready, to_schedule, old_results = {}, {}, {}
+local made_ready, sooner, soonest = false, false, nil
+local to_ready, to_schedule, old_results, gathered = {}, {}, {}, 0
 
 local function flush()
   if #to_ready > 0 then
@@ -122,33 +124,38 @@ local function flush()
     redis.call('ZADD', scheduled, unpack(to_schedule))
     to_schedule = {}
   end
-  if #old_results > 0 then
+  if gathered > 0 then
     redis.call('UNLINK', unpack(old_results))
-    old_results = {}
+    old_results, gathered = {}, 0
   end
 end
 
-local function enter(id, rank, delay_ms, record)
-  sequence = sequence + 1
-  local digits = string.format('%013x', sequence)
-  redis.call('HSET', jobs, id, digits .. text(rank) .. ' ' .. record)
-  old_results[#old_results + 1] = root .. 'result:' .. id
+-- Put the job in, unless its id is taken; returns whether it is in now.
+local function enter(id, priority, rank, delay_ms, record)
+  local digits = string.format('%013x', sequence + 1)
+  local score = aging == 0 and priority or text(rank)
+  if redis.call('HSETNX', jobs, id, digits .. score .. ' ' .. record) == 0 then
+    return false
+  end
+  sequence, gathered = sequence + 1, gathered + 1
+  old_results[gathered] = root .. 'result:' .. id
   if #record + 64 > largest then
     largest = #record + 64
-    redis.call('HSET', meta, 'largest', whole(largest))
   end
-  if delay_ms > 0 then
-    local due = now + delay_ms
-    sooner = sooner or not soonest or due < tonumber(soonest)
+  if delay_ms == '0' then
+    to_ready[#to_ready + 1] = score
+    to_ready[#to_ready + 1] = digits .. id
+  else
+    local due = now + tonumber(delay_ms)
+    soonest = soonest or tonumber(redis.call('ZRANGE', scheduled, 0, 0, 'WITHSCORES')[2] or math.huge)
+    sooner = sooner or due < soonest
     to_schedule[#to_schedule + 1] = whole(due)
     to_schedule[#to_schedule + 1] = id
-  else
-    to_ready[#to_ready + 1] = text(rank)
-    to_ready[#to_ready + 1] = digits .. id
   end
-  if #to_ready + #to_schedule >= 2000 then
+  if gathered == 1000 then
     flush()
   end
+  return true
 end
 
 local function shed_for(rank)
@@ -165,28 +172,38 @@ local function shed_for(rank)
   return true
 end
 
+local function is_taken(id)
+  return redis.call('HEXISTS', jobs, id) == 1 or (has_dead and redis.call('HEXISTS', dead_jobs, id) == 1)
+end
+
 for index = 0, total - 1 do
   local at = FIRST + index * FIELDS
-  local id, rank = ARGV[at], rank_of(ARGV[at + 1])
-  if redis.call('HEXISTS', jobs, id) == 1 or (has_dead and redis.call('HEXISTS', dead_jobs, id) == 1) then
+  local id, priority = ARGV[at], ARGV[at + 1]
+  local rank = rank_of(priority)
+  local overtakes = others > 0 and rank > first_rank -- a worse job of the batch, who waits between the two
+  if entered < may_enter and not overtakes then
+    if has_dead and redis.call('HEXISTS', dead_jobs, id) == 1 then
+      taken[#taken + 1] = index
+    elseif enter(id, priority, rank, ARGV[at + 2], ARGV[at + 3]) then
+      entered = entered + 1
+    else
+      taken[#taken + 1] = index
+    end
+  elseif is_taken(id) then
     taken[#taken + 1] = index
-  elseif others > 0 and rank > first_rank then
-    break -- a worse job of the same batch would overtake who waits between the two
-  elseif entered < may_enter then
-    enter(id, rank, tonumber(ARGV[at + 2]), ARGV[at + 3])
-    entered = entered + 1
-  elseif may_shed and shed_for(rank) then
+  elseif not overtakes and may_shed and shed_for(rank) then
     has_dead = true
-    enter(id, rank, tonumber(ARGV[at + 2]), ARGV[at + 3])
+    enter(id, priority, rank, ARGV[at + 2], ARGV[at + 3])
   else
     break
   end
   accepted = accepted + 1
 end
 flush()
-redis.call('HSET', meta, 'sequence', whole(sequence))
+redis.call('HSET', meta, 'sequence', whole(sequence), 'largest', whole(largest))
 count('enqueued', entered + shed_now)
 count('shed', shed_now)
+waiting = waiting + entered
 
 local reply_place = '- - 0'
 if mine then
@@ -213,6 +230,6 @@ if dropped > 0 or waits or (mine and entered == 0) then
   hint_room(now)
 end
 local reply = string.format(
-  '%d %d %s %s %s', accepted, depth(), whole(capacity()), reply_place, #taken > 0 and table.concat(taken, ',') or '-')
+  '%d %d %s %s %s', accepted, waiting, whole(in_force), reply_place, #taken > 0 and table.concat(taken, ',') or '-')
 redis.call('SET', lane, ARGV[2] .. ' ' .. reply, 'PX', lane_ms)
 return {'ok', reply}
