@@ -31,7 +31,7 @@ from gqueue.core.model import (
 
 
 class Store(Protocol):
-    """One queue, in memory or in Redis. Safe for several threads or greenlets at once, unless a method says otherwise."""
+    """One queue, in memory or in Redis; safe for several threads or greenlets at once, unless a method says no."""
 
     name: str
     rules: Rules

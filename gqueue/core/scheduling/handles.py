@@ -39,7 +39,7 @@ def _look(state: QueueState, job_id: str, now_ms: int) -> Look:
 def await_done(state: QueueState, job_ids: Sequence[str], *, now_ms: int) -> tuple[QueueState, tuple[str, ...]]:
     """Note that someone waits for *job_ids*; return those that are neither waiting nor running."""
     awaited = {job_id: until for job_id, until in state.awaited.items() if until > now_ms}
-    awaited |= {job_id: now_ms + AWAITED_MS for job_id in job_ids}
+    awaited |= dict.fromkeys(job_ids, now_ms + AWAITED_MS)
     return evolve(state, awaited=awaited), tuple(job_id for job_id in job_ids if job_id not in state.jobs)
 
 
