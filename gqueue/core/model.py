@@ -8,7 +8,7 @@ path makes once a job is a NamedTuple, which costs half of a frozen attrs class;
 import math
 import re
 from enum import Enum
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from attrs import field, frozen
 
@@ -46,8 +46,11 @@ def check_name(kind: str, name: object) -> str:
 
 def check_priority(priority: object) -> float:
     """Return *priority* as a float (-0.0 as 0.0); raise BadSetting if it is not a finite number."""
-    if isinstance(priority, bool) or not isinstance(priority, int | float) or not math.isfinite(priority):
-        raise BadSetting(f"priority {priority!r} is not a finite number; lower runs first, 0 is usual")
+    try:
+        if isinstance(priority, bool) or not isinstance(priority, int | float) or not math.isfinite(priority):
+            raise BadSetting(f"priority {priority!r} is not a finite number; lower runs first, 0 is usual")
+    except OverflowError:  # not shown: an int may have more digits than Python would print
+        raise BadSetting("priority is an int that is too large for a float; lower runs first, 0 is usual") from None
     return float(priority) + 0.0
 
 
@@ -104,19 +107,35 @@ def _positive(_instance: object, attribute: "object", value: float) -> None:
         raise BadSetting(f"{getattr(attribute, 'name', attribute)} must be above 0, not {value!r}")
 
 
+class _Span(Protocol):
+    """A timedelta; the core imports no datetime."""
+
+    def total_seconds(self) -> float: ...
+
+
+def _number(value: float | _Span) -> float:
+    plain: object = value if isinstance(value, int | float) else getattr(value, "total_seconds", lambda: None)()
+    try:
+        if isinstance(plain, int | float) and not isinstance(plain, bool):
+            return float(plain)
+    except OverflowError:
+        raise BadSetting("Backoff: an int that is too large for a float") from None
+    raise BadSetting(f"Backoff: {value!r} is neither a number nor a timedelta")
+
+
 @frozen
 class Backoff:
     """How long to wait before the next attempt: full jitter over an exponential, `retry.backoff_ms`.
 
     Args:
-        base: seconds before the second attempt at most, > 0.
-        cap: seconds at most, >= base.
+        base: seconds (or a timedelta) before the second attempt at most, > 0.
+        cap: seconds (or a timedelta) at most, >= base.
         factor: growth from one attempt to the next, >= 1.
     """
 
-    base: float = field(default=1.0, validator=_positive)
-    cap: float = field(default=600.0, validator=_positive)
-    factor: float = 2.0
+    base: float = field(default=1.0, validator=_positive, converter=_number)
+    cap: float = field(default=600.0, validator=_positive, converter=_number)
+    factor: float = field(default=2.0, converter=_number)
 
     def __attrs_post_init__(self) -> None:
         if not (math.isfinite(self.cap) and self.cap >= self.base):

@@ -129,7 +129,7 @@ class RedisStore:
         return replies.texts(self._run("renew_tickets", [_now(now_ms), TICKET_MS, *standing])[1])
 
     def leave_line(self, ticket: Ticket, *, now_ms: int | None = None) -> None:
-        self._run("leave_line", [_now(now_ms), _number(ticket), ticket.name])
+        self._run("leave_line", [_now(now_ms), _number(ticket), ticket.name, TICKET_MS])
 
     def wait_room(self, producer: str, timeout: float) -> str | None:
         hint = self._pop("room:PRODUCER", timeout, producer)

@@ -11,7 +11,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from gqueue.core import scheduling
 from gqueue.core.lifecycle import Move
-from gqueue.core.model import Left, NewJob, Place, Reason, Rules, Settlement, State, Ticket, WhenFull
+from gqueue.core.model import TICKET_MS, Left, NewJob, Place, Reason, Rules, Settlement, State, Ticket, WhenFull
 from gqueue.core.scheduling import QueueState
 from gqueue.core.scheduling.state import where
 from gqueue.errors import LeaseLost, NotLapsed, StaleCall
@@ -58,7 +58,8 @@ class Laws(RuleBasedStateMachine):
             self.tickets[name] = Ticket(name, reply.place)
 
     def nobody_was_overtaken(self, before, new):
-        live = [waiter.rank for waiter in before.line.values() if waiter.until_ms > self.now_ms]
+        lives = range(self.now_ms + 1, self.now_ms + TICKET_MS + 1)  # beyond: from before the clock was stepped back
+        live = [waiter.rank for waiter in before.line.values() if waiter.until_ms in lives]
         for job in new:
             assert all(rank > job.priority for rank in live), "a newcomer overtook a waiting producer"
 
@@ -372,6 +373,19 @@ def test_a_dead_producer_holds_nobody_up():
     queue.claim()
     queue.now_ms += 2_000
     assert queue.enqueue(job("b"), capacity=1).accepted == 1
+
+
+def test_a_clock_that_goes_back_lets_no_dead_producer_hold_the_line():
+    queue = Queue()
+    queue.now_ms = 4_000_000
+    queue.enqueue(job("x"), capacity=1)
+    dead = queue.enqueue(job("a"), capacity=1, when_full=WhenFull.WAIT, ticket=Ticket("p.1"))
+    queue.register()
+    queue.claim()
+    queue.now_ms -= 3_600_000
+    assert queue.enqueue(job("b"), capacity=1).accepted == 1
+    back = queue.enqueue(job("a"), capacity=1, when_full=WhenFull.WAIT, ticket=Ticket("p.1", dead.place))
+    assert back.place == dead.place
 
 
 def test_a_batch_with_more_to_bring_goes_behind_its_equals():

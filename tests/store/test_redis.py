@@ -808,6 +808,45 @@ def test_damaged_entry_is_claimed_and_buried_and_stops_nothing(
     assert store.stats().running == 0
 
 
+@pytest.mark.parametrize("rank", [b"nan", b"0x10", b"1e999", b"1\t", b"--1", b"inf"])
+def test_job_whose_rank_is_damaged_is_promoted_reaped_and_given_back(
+    open_redis: OpenStore, server: Server, queue_name: str, rank: bytes
+):
+    store = open_redis()
+    delayed = [NewJob(job_id, 0.0, 10, b"{}") for job_id in ("bad", "good")]
+    store.enqueue("lane", 1, delayed, when_full=WhenFull.REJECT, capacity=9, now_ms=1_000)
+    with server.client() as client:
+        client.hset(f"gq:{{{queue_name}}}:jobs", "bad", b"0000000000001" + rank + b" {}")
+    for worker in ("w", "other"):
+        store.register(worker, now_ms=1_000)
+
+    taken = store.settle_and_claim("w", 1, (), (), 5, now_ms=1_010).jobs
+    assert sorted(job.id for job in taken) == ["bad", "good"]
+    assert store.leave("w", 5, now_ms=1_010) == 0
+    taken = store.settle_and_claim("other", 1, (), (), 5, now_ms=1_010).jobs
+    assert sorted(job.id for job in taken) == ["bad", "good"]
+    for now_ms in range(1_010, 13_010, 1_000):
+        store.fence(now_ms=now_ms)
+    assert store.reap("other", 5, now_ms=13_010).ready == 2
+
+
+def test_damaged_counters_count_as_none(open_redis: OpenStore, server: Server, queue_name: str):
+    store = open_redis()
+    enqueue(store, "a", "b", "c")
+    with server.client() as client:
+        for kind in ("attempts", "crashes"):
+            client.hset(f"gq:{{{queue_name}}}:{kind}", mapping=dict.fromkeys("abc", "abc"))
+    store.register("w")
+    claim(store)
+    retry, bury = Settlement("a", "retry", 0, ttl_ms=0), Settlement("b", "bury", 0, "failed", b"{}", b"", 0)
+
+    jobs = store.settle_and_claim("w", 2, (), [retry, bury], 1).jobs
+
+    assert [(job.id, job.failures, job.crashes) for job in jobs] == [("a", 1, 0)]
+    assert [(letter.failures, letter.crashes) for letter in store.letters()] == [(1, 0)]
+    assert store.look(["c"])[0].failures == 0
+
+
 def test_member_without_a_record_is_dropped(open_redis: OpenStore, server: Server, queue_name: str):
     store = open_redis()
     enqueue(store, "a", "gone", "c")

@@ -12,7 +12,7 @@ from attrs import evolve, field, frozen
 
 from gqueue.core.admission import reached
 from gqueue.core.lifecycle import Move, after
-from gqueue.core.model import MOVE_BYTES, Admission, Ask, Place, Reason, Rules, State
+from gqueue.core.model import MOVE_BYTES, TICKET_MS, Admission, Ask, Place, Reason, Rules, State
 from gqueue.core.order import Entry, entry_size
 
 V = TypeVar("V")
@@ -252,8 +252,12 @@ def trim_letters(state: QueueState, rules: Rules, now_ms: int) -> QueueState:
 
 
 def drop_lapsed_tickets(state: QueueState, now_ms: int) -> QueueState:
-    """Take the tickets out of the line that were not renewed."""
-    live = {key: waiter for key, waiter in state.line.items() if waiter.until_ms > now_ms}
+    """Take the tickets out of the line that were not renewed.
+
+    So are those whose deadline lies beyond any that could be given now: the clock was stepped back, and their
+    producers may be dead. A live one comes back where it stood.
+    """
+    live = {key: waiter for key, waiter in state.line.items() if now_ms < waiter.until_ms <= now_ms + TICKET_MS}
     return evolve(state, line=live)
 
 

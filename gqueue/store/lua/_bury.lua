@@ -15,9 +15,9 @@ end
 
 local function bury(id, reason, failures, report, outcome, ttl_ms, now, limits)
   local entry = redis.call('HGET', jobs, id) or ''
-  local lost = redis.call('HGET', crashes, id) or '0'
+  local lost = whole(counter(crashes, id))
   drop(id)
-  local why = string.format('%s %s %s %s\n%s\n', reason, failures, lost, whole(now), report)
+  local why = string.format('%s %s %s %s\n%s\n', reason, whole(failures), lost, whole(now), report)
   redis.call('HSET', dead_jobs, id, why .. entry)
   redis.call('ZADD', reason == 'shed' and shed or dead, whole(now), id)
   keep(id, outcome, ttl_ms)

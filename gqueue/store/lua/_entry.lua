@@ -4,13 +4,18 @@ local MOVE_LIMIT = 1000
 local MOVE_BYTES = 4 * 1024 * 1024
 
 local function head(entry)
-  local space = string.find(entry, ' ', 14, true)
-  local sequence = string.match(string.sub(entry, 1, 13), '^%x+$')
-  local rank = space and string.sub(entry, 14, space - 1)
-  if not sequence or #sequence ~= 13 or not rank or not tonumber(rank) then
+  local sequence, rank = string.match(entry, '^(%x%x%x%x%x%x%x%x%x%x%x%x%x)([-+.%deE]+) ')
+  local number = tonumber(rank or '')
+  if not number or math.abs(number) == math.huge then -- tonumber alone takes more than ZADD does: nan, hex, 1e999
     return '0000000000000', '0'
   end
   return sequence, rank
+end
+
+-- A counter of `attempts` or `crashes`, 0 if it is damaged.
+local function counter(hash, id)
+  local number = tonumber(redis.call('HGET', hash, id) or '0')
+  return number and number == math.floor(number) and number >= 0 and number < 2 ^ 53 and number or 0
 end
 
 -- The longest prefix of ids whose records one call may touch: the first one always.

@@ -78,7 +78,7 @@ local age_s = (now - tonumber(known[1] or now)) / 1000
 local sequence, largest = tonumber(known[2] or '0'), tonumber(known[3] or '0')
 local in_force = tonumber(known[4] or brought)
 local waiting = depth()
-local dropped = drop_lapsed_tickets(now)
+local dropped = drop_lapsed_tickets(now, ticket_ms)
 
 local function rank_of(priority)
   return aging == 0 and tonumber(priority) or tonumber(priority) + aging * age_s
@@ -166,8 +166,7 @@ local function shed_for(rank)
   end
   local victim = string.sub(worst[1], 14)
   redis.call('ZREM', ready, worst[1])
-  local failures = redis.call('HGET', attempts, victim) or '0'
-  bury(victim, 'shed', failures, SHED_REPORT, SHED_OUTCOME, result_ttl_ms, now, limits)
+  bury(victim, 'shed', counter(attempts, victim), SHED_REPORT, SHED_OUTCOME, result_ttl_ms, now, limits)
   shed_now = shed_now + 1
   return true
 end

@@ -37,7 +37,7 @@ local held = {}
 for _, id in ipairs(within_bytes(ids)) do
   held[#held + 1] = id
   held[#held + 1] = redis.call('HGET', jobs, id)
-  held[#held + 1] = redis.call('HGET', attempts, id) or '0'
-  held[#held + 1] = redis.call('HGET', crashes, id) or '0'
+  held[#held + 1] = counter(attempts, id)
+  held[#held + 1] = counter(crashes, id)
 end
 return {'ok', held}

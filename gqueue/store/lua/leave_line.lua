@@ -9,6 +9,7 @@
   ARGV[1]  now_ms     int   '': the server's TIME
   ARGV[2]  place      int   number of the place
   ARGV[3]  ticket     str   PRODUCER.N
+  ARGV[4]  ticket_ms  int   how long a ticket lives
 
   Returns  {"ok"}
   Writes   room:PRODUCER
@@ -16,13 +17,13 @@
   Cost     O(log waiters)
 ]]
 local waiters, tickets, ready, suspects, scheduled, meta = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
-local place, ticket = tonumber(ARGV[2]), ARGV[3]
+local place, ticket, ticket_ms = tonumber(ARGV[2]), ARGV[3], tonumber(ARGV[4])
 -- include: clock
 -- include: room
 -- include: line
 
 local now = clock(ARGV[1])
-drop_lapsed_tickets(now)
+drop_lapsed_tickets(now, ticket_ms)
 local stands = string.format('%013x', place) .. ticket
 redis.call('ZREM', waiters, stands)
 redis.call('ZREM', tickets, stands)

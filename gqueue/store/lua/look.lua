@@ -38,7 +38,7 @@ for i = 1, #ARGV do
     elseif redis.call('ZSCORE', ready, sequence .. id) or redis.call('ZSCORE', suspects, sequence .. id) then
       state = 'ready'
     end
-    tell(state, redis.call('HGET', attempts, id) or '0', redis.call('HGET', crashes, id) or '0', '', '', '')
+    tell(state, counter(attempts, id), counter(crashes, id), '', '', '')
   else
     local outcome = redis.call('GET', root .. 'result:' .. id)
     local letter = redis.call('HGET', dead_jobs, id)

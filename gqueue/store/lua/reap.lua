@@ -72,9 +72,10 @@ for _, id in ipairs(within_bytes(ids)) do
     cancelled = cancelled + 1
   else
     redis.call('HDEL', progress, id)
-    if redis.call('HINCRBY', crashes, id, 1) >= max_crashes then
-      local failures = redis.call('HGET', attempts, id) or '0'
-      bury(id, 'worker_lost', failures, LOST_REPORT, LOST_OUTCOME, result_ttl_ms, now, limits)
+    local lost = counter(crashes, id) + 1
+    redis.call('HSET', crashes, id, whole(lost))
+    if lost >= max_crashes then
+      bury(id, 'worker_lost', counter(attempts, id), LOST_REPORT, LOST_OUTCOME, result_ttl_ms, now, limits)
       buried = buried + 1
     else
       local sequence, rank = head(entry)

@@ -17,7 +17,7 @@ local FIRST, FIELDS = 3, 2
 -- include: line
 
 local now = clock(ARGV[1])
-drop_lapsed_tickets(now)
+drop_lapsed_tickets(now, ticket_ms)
 local lapsed = {}
 for at = FIRST, #ARGV, FIELDS do
   local stands = string.format('%013x', tonumber(ARGV[at])) .. ARGV[at + 1]

@@ -75,7 +75,7 @@ local function holds_suspect()
     return false
   end
   for _, id in ipairs(redis.call('HKEYS', running)) do
-    if is_suspect(redis.call('HGET', crashes, id), max_crashes) then
+    if is_suspect(id, max_crashes) then
       return true
     end
   end
@@ -175,13 +175,12 @@ for at = FIRST + done, #ARGV, FIELDS do
     cancel_now(id, ttl_ms)
     cancelled = cancelled + 1
   elseif move == 'retry' then
-    redis.call('HINCRBY', attempts, id, 1)
+    redis.call('HSET', attempts, id, whole(counter(attempts, id) + 1))
     redis.call('HDEL', progress, id)
     redis.call('ZADD', scheduled, whole(now + tonumber(ARGV[at + 2])), id)
     retried = retried + 1
   else
-    local failures = tonumber(redis.call('HGET', attempts, id) or '0') + 1
-    bury(id, ARGV[at + 3], failures, ARGV[at + 4], ARGV[at + 5], ttl_ms, now, limits)
+    bury(id, ARGV[at + 3], counter(attempts, id) + 1, ARGV[at + 4], ARGV[at + 5], ttl_ms, now, limits)
     died = died + 1
   end
 end
