@@ -21,6 +21,9 @@ LINGER_S = 5.0
 PAUSE_S = 1.0
 """The longest pause after a turn that failed, drawn uniformly; the store has backed off by itself before."""
 
+END_S = 1.0
+"""The longest wait for the end of a thread that nobody needs."""
+
 START_S = 1.0
 """A thread that was asked for and does not run after so long was never started; it is asked for again."""
 
@@ -34,12 +37,19 @@ class Attendant:
         turn: what it does; may block some seconds.
         needed: whether somebody waits.
         ended: called when the thread ends, under a lock that `ensure` needs.
+        lingers: whether it outlasts its last waiter; not where greenlets stand still between calls.
     """
 
     def __init__(
-        self, name: str, turn: Callable[[], None], needed: Callable[[], bool], ended: Callable[[], None] | None = None
+        self,
+        name: str,
+        turn: Callable[[], None],
+        needed: Callable[[], bool],
+        ended: Callable[[], None] | None = None,
+        *,
+        lingers: bool = True,
     ) -> None:
-        self._name, self._turn, self._needed, self._ended = name, turn, needed, ended
+        self._name, self._turn, self._needed, self._ended, self._lingers = name, turn, needed, ended, lingers
         self._lock = threading.Lock()
         self._running = self.closed = False
         self._asked_at = -math.inf
@@ -60,6 +70,12 @@ class Attendant:
             self._asked_at = -math.inf
             raise
 
+    def wait_for_end(self) -> None:
+        """Let the thread come to its end; after what makes its turn short. Waits END_S at most."""
+        until = time.monotonic() + END_S
+        while self._running and time.monotonic() < until:
+            time.sleep(0.001)
+
     def close(self) -> None:
         """Let the thread end after its turn. Takes no lock: in a forked child it may be held for ever."""
         self.closed = True
@@ -75,7 +91,7 @@ class Attendant:
                 self._take_turn()
                 if self._needed():
                     needed_at = time.monotonic()
-                if not self.closed and time.monotonic() - needed_at < LINGER_S:
+                if not self.closed and time.monotonic() - needed_at < (LINGER_S if self._lingers else 0.0):
                     continue
                 with self._lock:
                     if self.closed or not self._needed():

@@ -1,9 +1,9 @@
 """Waiting for room: this process's producers that stand in line, and the two daemon threads that attend to them.
 
 Admission decides in the store who gets in; here producers only sleep until it is worth asking again: a hint came, the
-ticket lapsed, the first of this process is to look for itself, or the longest sleep is over. All of a process
-share one blocked connection and one renewal. Nothing here may be needed for a ticket to lapse: a dead process renews
-nothing.
+ticket lapsed, the first of this process is to look for itself, or the longest sleep is over. All of a process (under
+gevent: of a native thread) share one blocked connection and one renewal. Nothing here may be needed for a ticket to
+lapse: a dead process renews nothing.
 """
 
 import atexit
@@ -48,10 +48,13 @@ class Waiter:
 
 
 class Line:
-    """The producers of this process that wait for room in one queue."""
+    """The producers of this process, or of this native thread, that wait for room in one queue.
 
-    def __init__(self, queue_name: str, store: Callable[[], Store]) -> None:
-        self._queue_name, self._store = queue_name, store
+    *rests*: greenlets here stand still between calls, so nothing may go on after the last producer has left.
+    """
+
+    def __init__(self, queue_name: str, store: Callable[[], Store], *, rests: bool = False) -> None:
+        self._queue_name, self._store, self._rests = queue_name, store, rests
         self._producer = os.urandom(12).hex()
         self._pid = os.getpid()
         self._numbers = itertools.count(1)
@@ -62,8 +65,10 @@ class Line:
         self._stir = threading.Event()
         self._renewed_at = 0.0
         self._told = self._away = self._at_exit = False
-        self._renewer = Attendant(f"gqueue tickets {queue_name}", self._attend, self._needed, self._ended)
-        self._listener = Attendant(f"gqueue room {queue_name}", self._listen, self._needed)
+        self._renewer = Attendant(
+            f"gqueue tickets {queue_name}", self._attend, self._needed, self._ended, lingers=not rests
+        )
+        self._listener = Attendant(f"gqueue room {queue_name}", self._listen, self._needed, lingers=not rests)
 
     def new_ticket(self) -> Ticket:
         """Return a ticket for a producer that arrives."""
@@ -98,6 +103,12 @@ class Line:
         """Forget *waiter*: it was admitted, or gives up; its ticket is renewed no more."""
         with self._lock:
             self._waiters.pop(waiter.ticket.name, None)
+            last = self._rests and not self._waiters
+        if last:
+            self._stir.set()
+            self._store().stop_waiting("room")
+            self._renewer.wait_for_end()
+            self._listener.wait_for_end()
 
     def leave_soon(self, ticket: Ticket) -> None:
         """Take *ticket* out of the line in the background: for a producer that may not wait for an answer now."""

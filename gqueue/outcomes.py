@@ -1,7 +1,8 @@
-"""Waiting for outcomes: one listener a process and queue, for any number of waiters.
+"""Waiting for outcomes: one listener a process and queue, for any number of waiters; under gevent, one a native thread.
 
 It listens first, then each waiter notes in the store that it waits, and only then looks: so an outcome between the look
-and the wait is not missed. The note is renewed by the listener, and each renewal tells what ended unheard.
+and the wait is not missed. The note is renewed by the listener, and each renewal tells what ended unheard. When the
+listener ends, so does the subscription: a server keeps in memory what is sent to a subscriber that does not read.
 """
 
 import math
@@ -12,6 +13,7 @@ from collections.abc import Callable
 from gqueue.attendant import Attendant
 from gqueue.core.model import MOVE_LIMIT
 from gqueue.job import carried
+from gqueue.store import patience
 from gqueue.store.base import Store
 
 RENEW_S = 1.5
@@ -22,15 +24,20 @@ ENSURE_S = 5.0
 
 
 class Outcomes:
-    """Who in this process waits for which job of one queue."""
+    """Who in this process, or in this native thread, waits for which job of one queue.
 
-    def __init__(self, queue_name: str, store: Callable[[], Store]) -> None:
-        self._store = store
+    *rests*: greenlets here stand still between calls, so nothing may go on after the last waiter has left.
+    """
+
+    def __init__(self, queue_name: str, store: Callable[[], Store], *, rests: bool = False) -> None:
+        self._store, self._rests = store, rests
         self._lock = threading.Lock()
         self._waiting: dict[str, set[threading.Event]] = {}
         self._listening = threading.Event()
         self._renewed_at = 0.0
-        self._listener = Attendant(f"gqueue outcomes {queue_name}", self._listen, self._needed, self._ended)
+        self._listener = Attendant(
+            f"gqueue outcomes {queue_name}", self._listen, self._needed, self._ended, lingers=not rests
+        )
 
     def wait(self, job_id: str, until: float | None) -> None:
         """Block until the job may be done, or until *until* (`time.monotonic()`). Raises StoreUnavailable."""
@@ -40,7 +47,9 @@ class Outcomes:
                 if not self._waiting:
                     self._renewed_at = time.monotonic()
                 self._waiting.setdefault(job_id, set()).add(event)
-            if self._attended(self._listening, until) and not carried(lambda: self._store().await_done((job_id,))):
+            if self._attended(self._listening, until) and not carried(
+                lambda: patience.until(until, lambda: self._store().await_done((job_id,)))
+            ):
                 self._attended(event, until)
         finally:
             with self._lock:
@@ -49,6 +58,10 @@ class Outcomes:
                     events.discard(event)
                     if not events:
                         del self._waiting[job_id]
+                last = self._rests and not self._waiting
+            if last:
+                self._ended()
+                self._listener.wait_for_end()
 
     def _attended(self, event: threading.Event, until: float | None) -> bool:
         """Wait for *event* until *until*; return whether it is set. See to it that the listener is there."""
@@ -74,7 +87,9 @@ class Outcomes:
         return bool(self._waiting)
 
     def _ended(self) -> None:
-        self._listening.clear()
+        if self._listening.is_set():
+            self._listening.clear()
+            self._store().stop_waiting("done")
 
     def _listen(self) -> None:
         if not self._listening.is_set():

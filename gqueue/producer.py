@@ -1,7 +1,8 @@
 """This process's part in one queue: its store, its numbered calls, its producers in line, its waiters for outcomes.
 
 Carries out what `core.producer` decides. One object a process and queue: a forked child makes its own, and never
-touches the parent's connections, lanes or threads. Safe for any number of threads or greenlets.
+touches the parent's connections, lanes or threads. Safe for any number of threads or greenlets: those who wait are
+attended to in each native thread by itself under gevent, whose events and sockets belong to a thread's hub.
 """
 
 import logging
@@ -22,7 +23,9 @@ from gqueue.job import carried, current
 from gqueue.lanes import Lanes
 from gqueue.line import Line, Waiter
 from gqueue.outcomes import Outcomes
+from gqueue.store import patience
 from gqueue.store.base import Store
+from gqueue.store.owners import owner, rests
 
 if TYPE_CHECKING:
     from gqueue.job import JobHandle
@@ -58,8 +61,8 @@ class Producer:
         self._store: Store | None = None
         self._closed = False
         self._lanes = Lanes()
-        self.line = Line(settings.name, lambda: self.store)
-        self.outcomes = Outcomes(settings.name, lambda: self.store)
+        self._lines: dict[int, Line] = {}
+        self._outcomes: dict[int, Outcomes] = {}
         _of_this_process.add(self)
 
     @property
@@ -73,6 +76,28 @@ class Producer:
             if self._store is not opened:
                 opened.close()
         return self._store
+
+    @property
+    def line(self) -> Line:
+        """Return the line of the current owner (see store.owners)."""
+        line = self._lines.get(owner())
+        if line is None:
+            line = Line(self.settings.name, lambda: self.store, rests=rests())
+            line = self._lines.setdefault(owner(), line)
+            if self._closed:
+                line.close()
+        return line
+
+    @property
+    def outcomes(self) -> Outcomes:
+        """Return the waiters for outcomes of the current owner."""
+        outcomes = self._outcomes.get(owner())
+        if outcomes is None:
+            outcomes = Outcomes(self.settings.name, lambda: self.store, rests=rests())
+            outcomes = self._outcomes.setdefault(owner(), outcomes)
+            if self._closed:
+                outcomes.close()
+        return outcomes
 
     def admit(self, batch: Batch, when_full: WhenFull, wait_ms: int | None) -> None:
         """Put the jobs of *batch* into the queue, in order; wait for room if that is the policy.
@@ -88,7 +113,8 @@ class Producer:
         served_here = running is not None and running.serves(settings.url, settings.name)
         in_force = policy(when_full, wait_ms, served_here=served_here)
         ticket = self.line.new_ticket() if in_force is WhenFull.WAIT else None
-        reply = self._send(batch, in_force, ticket, endless=ticket is not None and wait_ms is None)
+        endless = ticket is not None and wait_ms is None
+        reply = self._send(batch, in_force, ticket, until=None if ticket is None else _until(wait_ms), endless=endless)
         if not batch.rest:
             return
         if ticket is not None:
@@ -110,7 +136,7 @@ class Producer:
                     self._leave_line(waiter.ticket)
                     return reply
                 asked = len(batch.rest)
-                reply = self._send(batch, WhenFull.WAIT, waiter.ticket, endless=wait_ms is None)
+                reply = self._send(batch, WhenFull.WAIT, waiter.ticket, until=until, endless=wait_ms is None)
                 waiter.stand(reply)
                 if len(batch.rest) < asked:
                     until = _until(wait_ms)
@@ -126,8 +152,12 @@ class Producer:
         except StoreUnavailable:
             pass  # the ticket lapses by itself
 
-    def _send(self, batch: Batch, when_full: WhenFull, ticket: Ticket | None, *, endless: bool) -> Admission:
+    def _send(
+        self, batch: Batch, when_full: WhenFull, ticket: Ticket | None, *, until: float | None, endless: bool
+    ) -> Admission:
         """Make one numbered call with what is left of *batch*; *endless*: again until it is answered.
+
+        *until*: how long to wait for a connection, see store.patience.
 
         Whatever is raised, the lane is not given back: the call may yet arrive.
         """
@@ -140,9 +170,10 @@ class Producer:
                 raise self._unavailable(gone, batch, may_be_in)
             try:
                 call = lane.call + 1
-                reply = carried(
-                    partial(store.enqueue, lane.id, call, rest, when_full=when_full, capacity=capacity, ticket=ticket)
+                enqueue = partial(
+                    store.enqueue, lane.id, call, rest, when_full=when_full, capacity=capacity, ticket=ticket
                 )
+                reply = carried(partial(patience.until, until, enqueue))
             except StaleCall:
                 if lane.call == 0:
                     raise
@@ -153,7 +184,13 @@ class Producer:
                 if not endless or (may_be_in and too_late_to_send_again(waited_ms)):
                     raise self._unavailable(error, batch, may_be_in) from error
                 if not told:
-                    _logger.warning("queue %s: job %s is sent until it is answered: %s", store.name, rest[0].id, error)
+                    _logger.warning(
+                        "queue %s: job %s is sent until Redis answers, for ever if need be: it has no wait_timeout; "
+                        "give wait_timeout to be told instead. %s",
+                        store.name,
+                        rest[0].id,
+                        error,
+                    )
                     told = True
                 time.sleep(random.uniform(*PAUSE_S))
             else:
@@ -171,16 +208,19 @@ class Producer:
     def close(self) -> None:
         """End the threads and drop the connections."""
         self._closed = True
-        self.line.close()
-        self.outcomes.close()
+        for part in self._parts():
+            part.close()
         if self._store is not None:
             self._store.close()
 
     def end_in_child(self) -> None:
         """In a forked child: let nothing go on that the fork copied; its numbered calls are the parent's."""
         self._closed = True
-        self.line.end_threads()
-        self.outcomes.end_threads()
+        for part in self._parts():
+            part.end_threads()
+
+    def _parts(self) -> list[Line | Outcomes]:
+        return [*list(self._lines.values()), *list(self._outcomes.values())]
 
 
 def _until(wait_ms: int | None) -> float | None:

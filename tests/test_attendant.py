@@ -37,6 +37,7 @@ def work(monkeypatch):
     work = Work()
     yield work
     work.needed = False
+    work.attendant.close()
 
 
 def test_it_turns_while_it_is_needed_and_ends_then(work, eventually):
@@ -164,3 +165,25 @@ def test_a_closed_one_does_not_start(work, monkeypatch):
     work.attendant.close()
 
     work.attendant.ensure()
+
+
+def test_one_that_does_not_linger_is_gone_when_its_end_was_waited_for(work, eventually, monkeypatch):
+    monkeypatch.setattr(attendant, "LINGER_S", 60)
+    work.attendant = Attendant("test attendant", work.turn, lambda: work.needed, work.end, lingers=False)
+    work.attendant.ensure()
+    eventually(lambda: work.turns > 3)
+
+    work.needed = False
+    work.attendant.wait_for_end()
+
+    assert work.ends == 1
+
+
+def test_nobody_waits_for_ever_for_the_end_of_one_that_is_needed(work, eventually, monkeypatch):
+    monkeypatch.setattr(attendant, "END_S", 0.05)
+    work.attendant.ensure()
+    eventually(lambda: work.turns > 3)
+
+    work.attendant.wait_for_end()
+
+    assert work.ends == 0

@@ -100,10 +100,10 @@ def test_a_newcomer_does_not_overtake_who_waits(queue, task, pool, eventually, m
     waiting = pool.submit(task.enqueue, 2)
     eventually(lambda: standing(queue) == 1)
 
-    def held_back(batch, when_full, ticket, *, endless):
+    def held_back(batch, when_full, ticket, **limits):
         if ticket is not None:
             release.wait(20)
-        return send(batch, when_full, ticket, endless=endless)
+        return send(batch, when_full, ticket, **limits)
 
     monkeypatch.setattr(queue.producer, "_send", held_back)
     assert first.cancel()
@@ -602,6 +602,58 @@ print(waiting.get(timeout=20).status(), queue.stats().counters["enqueued"])
     assert first.cancel()
 
     assert output(process) == "ready 2"
+
+
+@pytest.mark.blackbox
+def test_native_threads_and_greenlets_wait_for_outcomes_each_by_themselves(redis_queue, redis_url):
+    code = """
+import gevent
+threadpool = gevent.get_hub().threadpool
+store = queue.store
+def subscribed(): return store._client.call("numsub", (b"PUBSUB", b"NUMSUB", store._keys.done))[1]
+def wait(where):
+    job = add.enqueue(1)
+    gevent.spawn_later(0.1, job.cancel)
+    began = time.monotonic()
+    assert where(lambda: job.wait(20)), job.status()
+    assert time.monotonic() - began < 1, "it was not woken"
+def here(call): return call()
+wait(threadpool.apply)
+deadline = time.monotonic() + 5
+while subscribed(): assert time.monotonic() < deadline; gevent.sleep(0.01)
+wait(here)
+wait(threadpool.apply)
+wait(here)
+pair = [gevent.spawn(wait, where) for where in (here, threadpool.apply, here, threadpool.apply)]
+gevent.joinall(pair, raise_error=True)
+print("all woken", flush=True)
+"""
+    process = producer(redis_url, redis_queue.name, code, patch="from gevent import monkey; monkey.patch_all()")
+    assert output(process) == "all woken"
+
+
+@pytest.mark.blackbox
+@pytest.mark.slow
+def test_native_threads_and_greenlets_wait_for_room_each_by_themselves(redis_queue, redis_url):
+    code = """
+import gevent
+threadpool = gevent.get_hub().threadpool
+add.enqueue(0)
+gevent.spawn_later(0.3, queue.purge)
+threadpool.apply(lambda: add.enqueue(1))
+first = gevent.spawn(add.enqueue, 2)
+gevent.sleep(2.5)  # longer than a ticket lives that nobody renews
+for _ in range(10):
+    gevent.sleep(0.05)
+    assert queue.stats().waiters == 1
+began = time.monotonic()
+queue.purge()
+first.get()
+assert time.monotonic() - began < 1
+print("all in", flush=True)
+"""
+    process = producer(redis_url, redis_queue.name, code, patch="from gevent import monkey; monkey.patch_all()")
+    assert output(process) == "all in"
 
 
 def test_plain_threads_wait_without_gevent(redis_queue, redis_url, eventually):

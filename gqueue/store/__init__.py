@@ -37,7 +37,7 @@ def open_store(url: str, name: str, rules: "Rules", *, retry_for_ms: int = 10_00
 
         url = embedded.serve()
     elif scheme not in ("redis", "rediss", "unix"):
-        from gqueue.store.connection import masked
+        from gqueue.config import masked
 
         raise BadSetting(
             f"{masked(url)!r} is no URL of a queue's store: "

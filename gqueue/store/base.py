@@ -9,7 +9,7 @@ StoreUnavailable after having tried again for `retry_for`; those that are not nu
 """
 
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from gqueue.core.model import (
     Admission,
@@ -28,6 +28,9 @@ from gqueue.core.model import (
     Ticket,
     WhenFull,
 )
+
+Wait = Literal["room", "done"]
+"""What wait_room, and what wait_done wait for."""
 
 
 class Store(Protocol):
@@ -185,7 +188,15 @@ class Store(Protocol):
         """Block until awaited jobs finish; return their ids, () on time-out. Listens from the first call on.
 
         Call it once with 0 before await_done. One caller at a time; *timeout* in seconds. Ids may come that nobody
-        here waits for.
+        here waits for. Who listens must go on calling, or call stop_waiting: the server keeps what is not fetched.
+        """
+        ...
+
+    def stop_waiting(self, what: Wait) -> None:
+        """Drop what wait_room or wait_done hold: of the latter the next call listens anew, and hears nothing older.
+
+        A wait under way may return at once, with nothing. Under gevent's patching it is the current native thread's
+        waits that end, since each thread has waits of its own. Idempotent; sends nothing.
         """
         ...
 

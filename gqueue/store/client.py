@@ -17,8 +17,9 @@ from redis.exceptions import RedisError
 from redis.exceptions import TimeoutError as NoReply
 
 from gqueue.errors import StoreFull, StoreUnavailable
+from gqueue.store import patience
 from gqueue.store import server as servers
-from gqueue.store.connection import Address, Argument, LanesClosed, Link, pack
+from gqueue.store.connection import MAX_LANES, Address, Argument, Lanes, LanesClosed, Link, pack
 from gqueue.store.links import WAIT_TIMEOUT_S, Links
 from gqueue.store.outage import CallRefused, Fault, fault_of, moved_to, why
 from gqueue.store.scripts import Script
@@ -26,6 +27,9 @@ from gqueue.store.scripts import Script
 T = TypeVar("T")
 LONGEST_WAIT_S = WAIT_TIMEOUT_S / 2
 """One blocking command waits no longer, well below the time-out of its socket; a longer wait repeats it."""
+
+BUSY_S = 1.0
+"""A wait for a free connection lasts so long at least, before it is looked whether the server went away."""
 
 MAX_REDIRECTS = 5
 """A cluster's node may name another that has just handed the queue on; more often than this, it is not settled."""
@@ -68,7 +72,8 @@ class Client:
         *parts* is the command; of a *script*, EVALSHA and its sha are put before them. *job_ids* are for the error.
 
         Raises:
-            StoreUnavailable: no answer for `retry_for`, or the password is refused, or the store is closed.
+            StoreUnavailable: no answer for `retry_for`, or the password is refused, or the store is closed; AllBusy:
+                no connection was free until the patience of the caller was at its end.
             StoreFull: Redis is at its maxmemory.
             StoreTooOld: at the first connection.
             CallRefused: for any other reason.
@@ -83,7 +88,7 @@ class Client:
                 if links.gate.error is not None:
                     self._wait_for_server(links, deadline)
                 lanes = links.lanes()
-                link = lanes.take(deadline)
+                link, deadline = self._take(links, lanes, deadline)
                 stale = not link.fresh
                 if not stale:
                     self._open(links, link)
@@ -142,6 +147,13 @@ class Client:
 
         return self._blocking("done", hear, timeout) or []
 
+    def stop_waiting(self, kind: str) -> None:
+        """Close the connections for waits of *kind* (those of `listen` are "done"); those under way return at once.
+
+        Under gevent's patching only those of the current thread.
+        """
+        self._links.stop_waiting(kind)
+
     def clone(self, *, reply_timeout: float) -> "Client":
         """Return a client of the same server that shares nothing with this one and does not log."""
         return Client(
@@ -184,10 +196,15 @@ class Client:
                     self._open(links, link)
                 if links.closed:
                     raise LanesClosed
+                if link.stopped:
+                    links.drop_waiting(link)
+                    return None
                 reply = talk(link, fresh, min(max(0.0, deadline - time.monotonic()), LONGEST_WAIT_S))
             except RedisError as error:
                 if link is not None:
                     links.drop_waiting(link)
+                    if link.stopped:
+                        return None
                 if not links.closed:
                     fault = fault_of(error)
                     redirects += fault is Fault.MOVED
@@ -205,8 +222,29 @@ class Client:
                 raise
             else:
                 links.give_waiting(kind, link)
-            if reply is not None or links.closed or time.monotonic() >= deadline:
+            if reply is not None or links.closed or (link and link.stopped) or time.monotonic() >= deadline:
                 return reply
+
+    def _take(self, links: Links, lanes: Lanes, deadline: float) -> tuple[Link, float]:
+        """Return a connection, and the deadline, put off by the wait for it: a server that answers others is not away.
+
+        Raises TimeoutError, LanesClosed.
+        """
+        ends = patience.ends.get()
+        while True:
+            began = time.monotonic()
+            answers = links.gate.error is None
+            try:
+                link = lanes.take(min(ends, max(deadline, began + BUSY_S)) if answers else deadline)
+            except TimeoutError:
+                now = time.monotonic()
+                if now >= ends or (now >= deadline and links.gate.error is not None):
+                    raise
+                link = None
+            if answers:
+                deadline += time.monotonic() - began
+            if link is not None:
+                return link, deadline
 
     def _open(self, links: Links, link: Link) -> None:
         link.open()
@@ -218,7 +256,7 @@ class Client:
             with links.lock:
                 first, self.server = self.server is None, server
             if first and self._speaks:
-                servers.warn(server, self.address.shown)
+                servers.warn(server, self.address.shown, self.address.place)
 
     def _wait_for_server(self, links: Links, deadline: float) -> None:
         while links.gate.enter(deadline):
@@ -269,6 +307,9 @@ class Client:
         self, links: Links, operation: str, error: Exception | None, job_ids: tuple[str, ...], sent: bool
     ) -> StoreUnavailable:
         maybe = "; the call was sent, and may have been carried out" if sent else ""
+        if isinstance(error, TimeoutError) and links.gate.error is None and time.monotonic() >= patience.ends.get():
+            text = f"queue {self.queue!r}: {operation}: all {MAX_LANES} connections to {self.address.shown} were busy"
+            return patience.AllBusy(text + maybe, job_ids, sent)
         if links is not self._links:
             text = f"queue {self.queue!r}: {operation}: the process forked in the middle of the call{maybe}"
         elif links.closed:
@@ -287,7 +328,10 @@ _CLIENTS: "weakref.WeakSet[Client]" = weakref.WeakSet()
 
 def _forget_in_child() -> None:
     for client in list(_CLIENTS):
-        client.after_fork()
+        try:
+            client.after_fork()
+        except Exception:  # noqa: BLE001 - the others must let go of theirs, and a log's lock may be held for ever here
+            pass
 
 
 os.register_at_fork(after_in_child=_forget_in_child)

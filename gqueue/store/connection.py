@@ -19,6 +19,7 @@ from hiredis import pack_command
 from redis.connection import Connection, parse_url
 from redis.exceptions import RedisError
 
+from gqueue.config import URL_FORM, masked
 from gqueue.errors import BadSetting
 from gqueue.store.parking import Parking
 
@@ -27,15 +28,22 @@ MAX_LANES = 16
 
 _OURS = ("protocol", "decode_responses", "health_check_interval", "socket_timeout", "timeout", "max_connections")
 _RETRIES = ("retry", "retry_on_timeout", "retry_on_error")
-_FORM = "redis://[[user]:password@]host[:port][/db], rediss://... for TLS, or unix://[:password@]/path?db=0"
 
 
 Argument = bytes | str | int | float
 
 # What redis-py and hiredis say of their types is missing, or wrong.
 _parse_url: Callable[[str], dict[str, Any]] = cast(Any, parse_url)
-pack: Callable[[tuple[Argument, ...]], bytes] = cast(Any, pack_command)
-"""Write a command as it is sent; a float is written as its repr."""
+_pack: Callable[[tuple[Argument, ...]], bytes] = cast(Any, pack_command)
+
+
+def pack(command: tuple[Argument, ...]) -> bytes:
+    """Write a command as it is sent; a float as its repr, an id that is not UTF-8 as it was read (`replies.text`)."""
+    try:
+        return _pack(command)
+    except UnicodeEncodeError:
+        encoded = [part.encode("utf-8", "surrogateescape") if isinstance(part, str) else part for part in command]
+        return _pack(tuple(encoded))
 
 
 class LanesClosed(Exception):
@@ -52,12 +60,6 @@ class _RedisConnection(Protocol):
     def can_read(self, timeout: float) -> bool: ...
 
 
-def masked(url: str) -> str:
-    """Return *url* without the passwords in it, for people to read."""
-    url = re.sub(r"^([\w+.-]+://[^:@/?#]*):.*@", r"\1:***@", url)
-    return re.sub(r"([?&]\w*password=)[^&#]*", r"\1***", url)
-
-
 class Address:
     """Where a server is and how to talk to it; *shown* is its URL with the password masked."""
 
@@ -69,19 +71,25 @@ class Address:
             parts = urlsplit(url)
         except ValueError:
             raise BadSetting(
-                f"{self.shown} is no URL of a Redis server: expected {_FORM}; "
+                f"{self.shown} is no URL of a Redis server: expected {URL_FORM}; "
                 "special characters of a password are written as %XX"
             ) from None
         if parts.scheme == "unix" and not parts.path:
-            raise BadSetting(f"{self.shown}: the path of the unix socket is missing: expected {_FORM}")
+            raise BadSetting(f"{self.shown}: the path of the unix socket is missing: expected {URL_FORM}")
         if parts.scheme != "unix" and not re.fullmatch(r"/?\d*", parts.path):
-            raise BadSetting(f"{self.shown}: the database must be a number: expected {_FORM}")
+            raise BadSetting(f"{self.shown}: the database must be a number: expected {URL_FORM}")
         self._make: Callable[..., Any] = options.pop("connection_class", Connection)
         self._options = {name: value for name, value in options.items() if name not in (*_OURS, *_RETRIES)}
         try:
             self._connection(1.0)
         except (TypeError, ValueError, RedisError) as error:
             raise BadSetting(f"{self.shown}: redis-py does not take an option of this URL: {error}") from None
+
+    @property
+    def place(self) -> str:
+        """Return where the server is, whatever else the URL says: the database, who we are."""
+        options = self._options
+        return str(options.get("path") or f"{options.get('host', 'localhost')}:{options.get('port', 6379)}")
 
     def moved_to(self, host: str, port: int) -> "Address":
         """Return the same kind of connection to another node of a cluster."""
@@ -102,12 +110,15 @@ class Address:
 
 
 class Link:
-    """One connection, in the hands of one caller at a time; *fresh*: it was not opened yet."""
+    """One connection, in the hands of one caller at a time.
+
+    *fresh*: it was not opened yet; *stopped*: its holder is to drop it, and not to wait on.
+    """
 
     def __init__(self, connection: _RedisConnection) -> None:
         self._connection = connection
         self._closing = threading.Lock()
-        self.fresh = True
+        self.fresh, self.stopped = True, False
 
     def open(self) -> None:
         """Connect; the errors are those of redis-py."""
@@ -157,8 +168,17 @@ class Link:
                 twin.close()
 
     def forget(self) -> None:
-        """Close a forked child's copy: redis-py sees by the process id that the parent's must live on."""
-        self._connection.disconnect()
+        """Close a forked child's copy, and nothing but the descriptor: the parent's connection lives on.
+
+        redis-py closes it through gevent's socket, and that through a loop which may be destroyed by now; and a socket
+        that is closed later, when it is collected, must not close what else has got its number.
+        """
+        connection: Any = self._connection
+        sock, connection._sock = getattr(connection, "_sock", None), None
+        if sock is not None:
+            descriptor = _socket.socket.detach(getattr(sock, "_sock", sock))  # gevent's holds the real one
+            if descriptor >= 0:
+                os.close(descriptor)
 
 
 class Lanes:

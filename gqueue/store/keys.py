@@ -57,13 +57,13 @@ class Keys:
             return fixed
         if kind not in KINDS or not owner:
             raise KeyError(f"{kind} (owner {owner!r}) names no key of a queue")
-        return self.prefix + f"{kind.partition(':')[0]}:{owner}".encode()
+        return self.prefix + f"{kind.partition(':')[0]}:{owner}".encode("utf-8", "surrogateescape")
 
     def kind_of(self, key: bytes) -> tuple[str, str]:
         """Return (kind, owner) of a key of this queue; raise KeyError for any other key."""
         if not key.startswith(self.prefix):
             raise KeyError(f"{key!r} is no key of this queue")
-        rest = key[len(self.prefix) :].decode()
+        rest = key[len(self.prefix) :].decode("utf-8", "surrogateescape")
         if rest in KINDS and not is_a_family(rest):
             return rest, ""
         head, _, owner = rest.partition(":")

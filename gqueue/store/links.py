@@ -4,10 +4,10 @@ Under gevent's patching each native thread has connections of its own, since a s
 thread that opened it, and only that thread may close it; another thread can but interrupt what goes on there.
 """
 
-import socket
 import threading
 from collections import defaultdict
 
+from gqueue.store import owners
 from gqueue.store.connection import Address, Lanes, LanesClosed, Link
 from gqueue.store.outage import Gate
 
@@ -23,10 +23,10 @@ class Links:
         self.gate = Gate(address.shown, speaks=speaks)
         self.lock = threading.Lock()
         self.closed = False
-        self._owner = threading.get_native_id if _patched() else _one_for_all
+        self._owner = owners.telling()
         self._lanes: dict[int, Lanes] = {}
         self._idle: defaultdict[tuple[str, int], list[Link]] = defaultdict(list)
-        self._waiting: set[Link] = set()
+        self._waiting: dict[Link, tuple[str, int]] = {}
 
     def lanes(self) -> Lanes:
         """Return the connections for calls that the current thread may use."""
@@ -42,25 +42,35 @@ class Links:
         """Return a connection for one blocking wait."""
         if self.closed:
             raise LanesClosed
-        idle = self._idle[kind, self._owner()]
+        place = (kind, self._owner())
+        idle = self._idle[place]
         try:
             link = idle.pop()
         except IndexError:
             link = self.address.link(WAIT_TIMEOUT_S)
-        self._waiting.add(link)
+        self._waiting[link] = place
         return link
 
     def give_waiting(self, kind: str, link: Link) -> None:
         """Give a waiting connection back after a complete reply."""
-        self._waiting.discard(link)
-        self._idle[kind, self._owner()].append(link)
-        if self.closed:
-            self._close_idle()
+        place = self._waiting.pop(link, (kind, self._owner()))
+        self._idle[place].append(link)
+        if self.closed or link.stopped:
+            self._close_idle(None if self.closed else place)
 
     def drop_waiting(self, link: Link) -> None:
         """Close a waiting connection."""
-        self._waiting.discard(link)
+        self._waiting.pop(link, None)
         link.close()
+
+    def stop_waiting(self, kind: str) -> None:
+        """Close the current thread's connections for waits of *kind*; those under way end at once."""
+        place = (kind, self._owner())
+        for link, its in list(self._waiting.items()):
+            if its == place:
+                link.stopped = True
+                link.interrupt()
+        self._close_idle(place)
 
     def close(self) -> None:
         """Close what is idle, interrupt what is not."""
@@ -88,20 +98,11 @@ class Links:
     def _new_link(self) -> Link:
         return self.address.link(self._reply_timeout)
 
-    def _close_idle(self) -> None:
-        for (_, owner), idle in list(self._idle.items()):
-            while idle:
+    def _close_idle(self, place: tuple[str, int] | None = None) -> None:
+        for (kind, owner), idle in list(self._idle.items()):
+            while idle and place in (None, (kind, owner)):
                 try:
                     link = idle.pop()
                 except IndexError:
                     break
                 link.close() if owner == self._owner() else link.interrupt()
-
-
-def _patched() -> bool:
-    """Return whether sockets are gevent's, which belong to the thread that opened them."""
-    return socket.socket.__module__.startswith("gevent")
-
-
-def _one_for_all() -> int:
-    return 0

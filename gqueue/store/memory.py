@@ -33,6 +33,8 @@ from gqueue.core.model import (
 from gqueue.core.order import member
 from gqueue.core.scheduling import QueueState
 from gqueue.core.scheduling.state import best
+from gqueue.store.base import Wait
+from gqueue.store.owners import owner
 from gqueue.store.parking import Parking
 
 R = TypeVar("R")
@@ -83,7 +85,7 @@ class MemoryStore:
     def __init__(self, name: str, rules: Rules, cell: Cell | None = None) -> None:
         self.name, self.rules = name, rules
         self._cell = cell or Cell()
-        self._done: deque[str] | None = None
+        self._done: dict[int, deque[str]] = {}
         self._closed = False
 
     def clone(self) -> "MemoryStore":
@@ -92,8 +94,8 @@ class MemoryStore:
     def close(self) -> None:
         with self._cell.lock:
             self._closed = True
-            if self._done is not None and self._done in self._cell.done:
-                self._cell.done.remove(self._done)
+            for done in self._done.values():
+                self._forget(done)
         self._cell.parking.wake_all()
 
     # Producers.
@@ -209,15 +211,23 @@ class MemoryStore:
     def wait_done(self, timeout: float) -> tuple[str, ...]:
         cell = self._cell
         with cell.lock:
-            if self._done is None:
-                self._done = deque()
-                cell.done.append(self._done)
-            done = self._done
+            done = self._done.get(owner())
+            if done is None:
+                done = self._done[owner()] = deque()
+                cell.done.append(done)
         cell.wait_for(lambda: self._closed or done, timeout)
         with cell.lock:
             ended = tuple(done)
             done.clear()
             return ended
+
+    def stop_waiting(self, what: Wait) -> None:
+        if what == "done":
+            with self._cell.lock:
+                self._forget(self._done.pop(owner(), None))
+
+    def _forget(self, listener: deque[str] | None) -> None:
+        self._cell.done = [one for one in self._cell.done if one is not listener]
 
     def cancel(self, job_id: str, ttl_ms: int, *, now_ms: int | None = None) -> State:
         now = _now(now_ms)

@@ -22,6 +22,12 @@ log = logging.getLogger("gqueue.store")
 BASE_S, CAP_S = 0.05, 2.0
 """Pause before the n-th try: uniform over [0, min(CAP_S, BASE_S * 2**n)]. A server that restarts is back within 2 s."""
 
+AWAY = (
+    "Redis at %s is away: %s; trying again until it is back. An enqueue without a wait_timeout waits as long, for ever "
+    "if need be: give wait_timeout to be told instead"
+)
+"""The first to find out says it, at once, and for all: each may wait for ever from then on."""
+
 
 class Fault(Enum):
     """What to do about an error."""
@@ -123,7 +129,7 @@ class Gate:
                 self._plan()
             self.error = error
         if first and self._speaks:
-            log.warning("Redis at %s is away: %s; trying again until it is back", self.shown, why(error))
+            log.warning(AWAY, self.shown, why(error))
 
     def enter(self, deadline: float) -> bool:
         """Wait until the server is back: False; or until it is this caller's turn to try: True.

@@ -30,6 +30,7 @@ from gqueue.core.model import (
 )
 from gqueue.errors import LeaseLost, NotLapsed, StaleCall
 from gqueue.store import replies, scripts
+from gqueue.store.base import Wait
 from gqueue.store.client import Client
 from gqueue.store.connection import Address, Argument
 from gqueue.store.keys import Keys
@@ -133,7 +134,7 @@ class RedisStore:
 
     def wait_room(self, producer: str, timeout: float) -> str | None:
         hint = self._pop("room:PRODUCER", timeout, producer)
-        return None if hint is None else hint.decode()
+        return None if hint is None else replies.text(hint)
 
     # Workers.
 
@@ -176,8 +177,7 @@ class RedisStore:
 
     def heartbeat(self, worker: str, *, now_ms: int | None = None) -> Beat:
         reply = self._run("heartbeat", [_now(now_ms), worker, self.rules.lease_ms], WORKER=worker)
-        _, held, asked, cancels = _fenced(reply, worker)
-        return Beat(replies.texts(cancels), Ask(asked.decode()) if asked else None, held)
+        return replies.beat(_fenced(reply, worker))
 
     def fence(self, *, now_ms: int | None = None) -> tuple[str, ...]:
         return replies.texts(self._run("fence", [_now(now_ms), self.rules.lease_ms])[1])
@@ -225,6 +225,9 @@ class RedisStore:
     def wait_done(self, timeout: float) -> tuple[str, ...]:
         return replies.texts(self._client.listen(self._keys.done, timeout))
 
+    def stop_waiting(self, what: Wait) -> None:
+        self._client.stop_waiting("done" if what == "done" else "room:PRODUCER")
+
     def cancel(self, job_id: str, ttl_ms: int, *, now_ms: int | None = None) -> State:
         return replies.state(*self._run("cancel", [_now(now_ms), job_id, ttl_ms])[1:])
 
@@ -251,7 +254,7 @@ class RedisStore:
 
     def workers(self, *, now_ms: int | None = None) -> dict[str, int]:
         reply = self._run("workers", [_now(now_ms)])[1]
-        return {worker.decode(): int(left) for worker, left in zip(reply[::2], reply[1::2], strict=True)}
+        return {replies.text(worker): int(left) for worker, left in zip(reply[::2], reply[1::2], strict=True)}
 
     def letters(self, *, offset: int = 0, limit: int = 100, shed: bool = False) -> tuple[Letter, ...]:
         return replies.letters(self._run("letters", [b"shed" if shed else b"dead", offset, limit])[1])
@@ -269,7 +272,7 @@ class RedisStore:
         which = b"scheduled" if state is State.SCHEDULED else b"ready"
         found = self._run("inspect", [which, offset, limit])[1]
         return tuple(
-            (job_id.decode(), float(at), replies.record_of(entry))
+            (replies.text(job_id), float(at), replies.record_of(entry))
             for job_id, at, entry in zip(found[::3], found[1::3], found[2::3], strict=True)
         )
 

@@ -1,11 +1,20 @@
-"""What the scripts answer, read into the values of the model. What a script writes is known: it is not checked."""
+"""What the scripts answer, read into the values of the model.
+
+The shape of an answer is the script's and is not checked; what only Redis kept is read whatever it is, since a job that
+somebody damaged must not stop the others: a counter that is none is 0, and an id that is not UTF-8 is escaped
+(`surrogateescape`), and sent back as it was (`connection.pack`).
+"""
 
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from gqueue.core.model import Admission, Claim, ClaimedJob, Left, Letter, Look, Place, Reason, State, Stats
+from gqueue.core.model import Admission, Ask, Beat, Claim, ClaimedJob, Left, Letter, Look, Place, Reason, State, Stats
 from gqueue.store.codec import BadRecord, decode_outcome
 
+LARGEST = 2**53
+"""A counter is smaller: Lua counts in doubles."""
+
+_ASKED = {what.value.encode(): what for what in Ask}
 _LEFT = {left.value.encode(): left for left in Left}
 _STATES = {state.value.encode(): state for state in State}
 _REASONS = {reason.value.encode(): reason for reason in Reason}
@@ -27,15 +36,15 @@ def admission(text: bytes) -> Admission:
 def claim(reply: Sequence[Any]) -> Claim:
     """Read {"ok", left, due_in_ms, {skipped}, {id, entry, ...}, {failures}, {crashes}}."""
     _, left, due, skipped, found, failures, crashes = reply
-    ids = [job_id.decode() for job_id in found[::2]]
+    ids = [text(job_id) for job_id in found[::2]]
     records = [record_of(entry) for entry in found[1::2]]
     if failures or crashes:
-        attempts = [int(n or 0) for n in failures] or [0] * len(ids)
-        lost = [int(n or 0) for n in crashes] or [0] * len(ids)
+        attempts = [count(n) for n in failures] or [0] * len(ids)
+        lost = [count(n) for n in crashes] or [0] * len(ids)
         jobs = tuple(map(ClaimedJob, ids, records, attempts, lost))
     else:
         jobs = tuple([ClaimedJob(job_id, record, 0, 0) for job_id, record in zip(ids, records, strict=True)])
-    return Claim(jobs, tuple([job_id.decode() for job_id in skipped]), _LEFT[left], int(due) if due else None)
+    return Claim(jobs, texts(skipped), _LEFT[left], int(due) if due else None)
 
 
 def record_of(entry: bytes) -> bytes:
@@ -43,10 +52,16 @@ def record_of(entry: bytes) -> bytes:
     return entry[entry.find(b" ", 13) + 1 :]
 
 
+def beat(reply: Sequence[Any]) -> Beat:
+    """Read {"ok", held, asked or "", {cancels}}."""
+    _, held, asked, cancels = reply
+    return Beat(texts(cancels), _ASKED.get(asked), held)
+
+
 def claimed(found: Sequence[Any]) -> tuple[ClaimedJob, ...]:
     """Read {id, entry, failures, crashes, ...}."""
     return tuple(
-        ClaimedJob(job_id.decode(), record_of(entry), int(failures), int(crashes))
+        ClaimedJob(text(job_id), record_of(entry), count(failures), count(crashes))
         for job_id, entry, failures, crashes in _groups(found, 4)
     )
 
@@ -54,7 +69,7 @@ def claimed(found: Sequence[Any]) -> tuple[ClaimedJob, ...]:
 def looks(found: Sequence[Any]) -> tuple[Look, ...]:
     """Read {state, failures, crashes, outcome, reason, report, ...}."""
     return tuple(
-        Look(state(word, outcome), outcome, int(failures), int(crashes), _REASONS[reason] if reason else None, report)
+        Look(state(word, outcome), outcome, count(failures), count(crashes), _REASONS.get(reason), report)
         for word, failures, crashes, outcome, reason, report in _groups(found, 6)
     )
 
@@ -84,28 +99,44 @@ def stats(reply: Sequence[Any]) -> Stats:
         lapsed=lapsed,
         capacity=capacity,
         paused=bool(paused),
-        counters={name.decode(): int(total) for name, total in _groups(reply[12], 2)},
+        counters={text(name): count(total) for name, total in _groups(reply[12], 2)},
     )
 
 
 def letters(found: Sequence[Any]) -> tuple[Letter, ...]:
     """Read {id, letter, ...}; a letter that was damaged is told as one of a bad record."""
-    return tuple(_letter(job_id.decode(), letter) for job_id, letter in _groups(found, 2))
+    return tuple(_letter(text(job_id), letter) for job_id, letter in _groups(found, 2))
 
 
-def _letter(job_id: str, text: bytes) -> Letter:
-    head, _, rest = text.partition(b"\n")
+def _letter(job_id: str, written: bytes) -> Letter:
+    head, _, rest = written.partition(b"\n")
     report, _, entry = rest.partition(b"\n")
     try:
         reason, failures, crashes, died_at_ms = head.split(b" ")
         return Letter(job_id, _REASONS[reason], int(died_at_ms), int(failures), int(crashes), report, record_of(entry))
     except (ValueError, KeyError):
-        return Letter(job_id, Reason.BAD_RECORD, 0, 0, 0, b"", text)
+        return Letter(job_id, Reason.BAD_RECORD, 0, 0, 0, b"", written)
 
 
 def texts(found: Sequence[bytes]) -> tuple[str, ...]:
     """Read ids."""
-    return tuple([text.decode() for text in found])
+    return tuple([text(job_id) for job_id in found])
+
+
+def text(raw: bytes) -> str:
+    """Read an id, of any bytes."""
+    return raw.decode("utf-8", "surrogateescape")
+
+
+def count(raw: bytes | int | None) -> int:
+    """Read a counter; 0 if there is none or it was damaged."""
+    if not raw:
+        return 0
+    try:
+        number = int(raw)
+    except ValueError:
+        return 0
+    return number if 0 <= number < LARGEST else 0
 
 
 def _groups(found: Sequence[Any], size: int) -> Iterator[Any]:

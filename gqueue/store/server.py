@@ -6,6 +6,7 @@ to refuse.
 
 import logging
 import re
+import threading
 from typing import Any
 
 from attrs import frozen
@@ -18,6 +19,10 @@ log = logging.getLogger("gqueue.store")
 
 OLDEST_REDIS = (6, 2)
 """ZMSCORE, and blocking pops with fractions of a second that the scripts and waits use."""
+
+
+_warned_of: set[str] = set()
+_lock = threading.Lock()
 
 
 @frozen
@@ -67,8 +72,12 @@ def check(server: Server, shown: str) -> None:
         )
 
 
-def warn(server: Server, shown: str) -> None:
-    """Log what of the server's settings could lose jobs."""
+def warn(server: Server, shown: str, place: str) -> None:
+    """Log what of the server's settings could lose jobs; once a process and *place*, however many queues are there."""
+    with _lock:
+        if place in _warned_of:
+            return
+        _warned_of.add(place)
     if server.evicts_jobs:
         log.warning(
             "%s at %s has maxmemory-policy %s: an evicting policy may drop jobs when memory is short! "

@@ -41,7 +41,7 @@ class _Reader:
             "attempts": self._hash("attempts", int),
             "crashes": self._hash("crashes", int),
             "cancels": self._hash("cancels", int),
-            "asked": self._hash("asked", bytes.decode),
+            "asked": self._hash("asked", replies.text),
             "progress": self._hash("progress", bytes),
             "letters": self._letters(),
             "results": {job_id: self._result(job_id) for job_id in self._of("result:ID")},
@@ -68,11 +68,11 @@ class _Reader:
 
     def _hash(self, kind: str, read: Callable[[Any], Any], owner: str = "") -> dict[str, Any]:
         found = self._ask(b"HGETALL", kind, owner)
-        return {field.decode(): read(value) for field, value in zip(found[::2], found[1::2], strict=True)}
+        return {replies.text(field): read(value) for field, value in zip(found[::2], found[1::2], strict=True)}
 
     def _ranked(self, kind: str) -> list[tuple[float, str]]:
         found = self._ask(b"ZRANGE", kind, "", 0, -1, b"WITHSCORES")
-        return [(float(score), member.decode()) for member, score in zip(found[::2], found[1::2], strict=True)]
+        return [(float(score), replies.text(member)) for member, score in zip(found[::2], found[1::2], strict=True)]
 
     def _scores(self, kind: str) -> dict[str, int]:
         return {member: int(score) for score, member in self._ranked(kind)}
@@ -82,7 +82,7 @@ class _Reader:
         times = {**self._scores("dead"), **self._scores("shed")}
         told = {}
         for job_id, text in stored.items():
-            (letter,) = replies.letters([job_id.encode(), text])
+            (letter,) = replies.letters([job_id.encode("utf-8", "surrogateescape"), text])
             sequence, rank, _ = _entry(text.split(b"\n", 2)[2])
             died_at_ms = times.pop(job_id, None)
             told[job_id] = (

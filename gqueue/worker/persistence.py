@@ -1,7 +1,8 @@
 """A call to the store, made until it is answered.
 
 Decides what is said of an outage, and when to try again. The store has tried for `retry_for` before it gives up; a
-worker does not: its jobs run on, and their outcomes have nowhere else to go.
+worker does not: its jobs run on, and their outcomes have nowhere else to go. A fault of gqueue is none of its business:
+the same call sent again would meet it again, and the worker only look alive.
 """
 
 import logging
@@ -11,7 +12,7 @@ from typing import TypeVar
 
 import gevent
 
-from gqueue.errors import LeaseLost, StaleCall, StoreUnavailable
+from gqueue.errors import GqueueError, LeaseLost, StaleCall, StoreUnavailable
 
 T = TypeVar("T")
 
@@ -29,7 +30,11 @@ class Persistence:
         self._down = False
 
     def __call__(self, call: Callable[[], T]) -> T:
-        """Return the answer to *call*, in the end. Raises LeaseLost, StaleCall, which are answers too."""
+        """Return the answer to *call*, in the end.
+
+        Raises LeaseLost, StaleCall, which are answers too; and what is neither an error of gqueue's nor of the system:
+        an answer that cannot be read. The process is to be given up then.
+        """
         tries = 0
         while True:
             try:
@@ -38,7 +43,7 @@ class Persistence:
                 raise
             except StoreUnavailable as error:
                 self._fail(error, trace=False)
-            except Exception as error:  # noqa: BLE001 - the server refused it, or gqueue is at fault: the worker goes on
+            except (GqueueError, OSError) as error:  # the server refuses it, until somebody mends that
                 self._fail(error, trace=True)
             else:
                 if self._down:

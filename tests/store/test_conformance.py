@@ -865,6 +865,19 @@ def test_several_outcomes_come_at_once(store: Store, eventually):
     assert sorted(told) == ["a", "b", "c"]
 
 
+def test_who_stopped_waiting_for_outcomes_hears_only_what_ends_after_it_listens_anew(store: Store, meanwhile):
+    store.wait_done(0)
+    put(store, *"ab")
+    store.await_done([*"ab"], now_ms=NOW)
+    store.stop_waiting("done")
+    store.stop_waiting("done")
+    store.cancel("a", 0, now_ms=NOW)
+
+    assert store.wait_done(0) == ()
+    meanwhile(lambda: store.cancel("b", 0, now_ms=NOW))
+    assert store.wait_done(10) == ("b",)
+
+
 @pytest.mark.parametrize("wait", ["wait_hint", "wait_room", "wait_done"])
 def test_closing_ends_every_wait(store: Store, meanwhile, wait: str):
     store.stats()

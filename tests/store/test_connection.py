@@ -1,12 +1,16 @@
 """Where a server is, and the connections to it that are held."""
 
+import os
+import socket
 import threading
 import time
 
 import pytest
 
+from gqueue.config import masked
 from gqueue.errors import BadSetting
-from gqueue.store.connection import Address, Lanes, LanesClosed, Link, masked, pack
+from gqueue.store import client
+from gqueue.store.connection import Address, Lanes, LanesClosed, Link, pack
 from tests.servers import Server
 
 
@@ -185,3 +189,44 @@ def test_closed_lanes_refuse_and_close_all():
         lanes.take(soon())
     lanes.give(held)
     assert held.closed == 2
+
+
+def test_id_that_is_not_utf8_is_sent_as_it_was_read():
+    raw = "job é ".encode() + b"\xff"
+
+    assert pack((b"GET", raw.decode("utf-8", "surrogateescape"), 1, 1.5)) == pack((b"GET", raw, 1, 1.5))
+
+
+def test_forgetting_closes_the_copy_and_leaves_the_connection_alone(server: Server):
+    link = Address(server.url).link(5)
+    link.open()
+    connection = link._connection
+    sock, descriptor = connection._sock, connection._sock.fileno()
+    parents = socket.socket(fileno=os.dup(descriptor))
+
+    link.forget()
+    reused = os.open(os.devnull, os.O_RDONLY)
+    sock.close()
+    link.forget()
+    link.close()
+
+    assert reused == descriptor
+    os.close(reused)  # it is still open: a socket that is closed later closes nothing
+    parents.settimeout(5)
+    parents.sendall(pack((b"PING",)))
+    assert parents.recv(100) == b"+PONG\r\n"
+    parents.close()
+
+
+def test_one_client_that_cannot_let_go_does_not_keep_the_others_from_it(monkeypatch: pytest.MonkeyPatch):
+    told = []
+
+    class Ours:
+        def after_fork(self):
+            told.append(self)
+            raise ValueError("operation on destroyed loop")
+
+    monkeypatch.setattr(client, "_CLIENTS", [Ours(), Ours()])
+    client._forget_in_child()
+
+    assert len(told) == 2

@@ -1,5 +1,6 @@
 """What only a store in Redis can meet: lost replies, outages, full and foreign servers, forks, damaged records."""
 
+import functools
 import itertools
 import logging
 import os
@@ -10,13 +11,16 @@ import textwrap
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from gqueue.core.model import Left, NewJob, Settlement, State, WhenFull
 from gqueue.errors import StoreFull, StoreTooOld, StoreUnavailable
-from gqueue.store.connection import Link
+from gqueue.store import patience
+from gqueue.store.connection import Lanes, Link
 from gqueue.store.outage import CallRefused
+from gqueue.store.patience import AllBusy
 from gqueue.store.redis import RedisStore
 from tests.conftest import wait_until
 from tests.fake_server import OK, FakeServer, bulk
@@ -469,13 +473,19 @@ def test_evicting_policy_is_warned_of_once(
     store.close()
 
 
-def test_server_that_saves_nothing_is_noted(server: Server, own: Server, queue_name: str, caplog):
+def test_server_that_saves_nothing_is_noted_once_whatever_its_queues(
+    server: Server, own: Server, queue_name: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("gqueue.store.server._warned_of", set())
     caplog.set_level(logging.INFO, "gqueue.store")
     for one in (own, server):
         store = RedisStore(one.url, queue_name, RULES)
         store.stats()
         assert store.server().persistent is (one is own)
         store.close()
+    another = RedisStore(f"{server.url}?db=1", f"{queue_name}-too", RULES)
+    another.stats()
+    another.close()
 
     assert [record.getMessage() for record in caplog.records if "does not save" in record.getMessage()]
     assert len(caplog.records) == 1
@@ -531,6 +541,116 @@ def test_each_kind_of_wait_has_one_connection(own: Server, queue_name: str):
         assert client.info("clients")["connected_clients"] == before + 4
         store.close()
         wait_until(lambda: client.info("clients")["connected_clients"] == before)
+
+
+def subscribers(client, queue: str) -> int:
+    return client.pubsub_numsub(f"gq:{{{queue}}}:done")[0][1]
+
+
+def test_who_stops_waiting_is_subscribed_no_more(open_redis: OpenStore, server: Server, queue_name: str, eventually):
+    store = open_redis()
+    with server.client() as client:
+        store.wait_done(0)
+        assert subscribers(client, queue_name) == 1
+
+        store.stop_waiting("room")
+        assert subscribers(client, queue_name) == 1
+        store.stop_waiting("done")
+        eventually(lambda: subscribers(client, queue_name) == 0)
+
+        store.wait_done(0)
+        assert subscribers(client, queue_name) == 1
+
+
+@pytest.mark.parametrize("what", ["room", "done"])
+def test_wait_under_way_ends_when_waiting_is_stopped_and_nobody_is_told_of_an_outage(
+    open_redis: OpenStore, what: str, caplog: pytest.LogCaptureFixture
+):
+    store = open_redis()
+    store.stats()
+    answers = []
+    waits = {"room": lambda: store.wait_room("p", 9), "done": lambda: store.wait_done(9)}
+    waiter = threading.Thread(target=lambda: answers.append(waits[what]()))
+    waiter.start()
+    wait_until(lambda: store._client._links._waiting)
+
+    while waiter.is_alive():  # it may not have begun yet when it is stopped
+        store.stop_waiting(what)
+        waiter.join(0.01)
+
+    assert answers in ([None], [()])
+    assert "away" not in caplog.text
+
+
+# Many callers, few connections.
+
+
+@pytest.fixture
+def one_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gqueue.store.links.Lanes", functools.partial(Lanes, most=1))
+
+
+@pytest.mark.usefixtures("one_connection")
+def test_waiting_for_a_connection_does_not_count_as_the_servers_silence(open_redis: OpenStore, proxy: Proxy):
+    store = open_redis(proxy.url, retry_for_ms=150)
+    store.stats()
+    proxy.delay = 0.05
+    with ThreadPoolExecutor(12) as pool:
+        calls = [pool.submit(store.stats) for _ in range(12)]  # the last waits for 0.55 s
+
+    assert all(call.result() for call in calls)
+
+
+@pytest.mark.usefixtures("one_connection")
+def test_deadline_begins_when_a_connection_is_free(open_redis: OpenStore):
+    client = open_redis()._client
+    lanes = client._links.lanes()
+    link, deadline = client._take(client._links, lanes, time.monotonic() + 0.1)
+    back = threading.Timer(0.3, lanes.give, [link])
+    back.start()
+
+    assert client._take(client._links, lanes, deadline) == (link, pytest.approx(deadline + 0.3, abs=0.2))
+    back.join()
+    lanes.drop(link)
+
+
+@pytest.mark.usefixtures("one_connection")
+def test_who_has_no_patience_does_not_wait_for_a_connection(
+    open_redis: OpenStore, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("gqueue.store.patience.LEAST_S", 0.1)
+    store = open_redis(proxy.url)
+    store.stats()
+    sent = len(proxy.requests)
+    proxy.delay = 5
+    pool = ThreadPoolExecutor(1)
+    busy = pool.submit(store.stats)
+    wait_until(lambda: len(proxy.requests) > sent)
+    started = time.monotonic()
+
+    with pytest.raises(AllBusy, match=r"look: all 16 connections to redis://127.0.0.1:.* were busy") as refused:
+        patience.until(started, lambda: store.look(["a"]))
+
+    assert time.monotonic() - started < 2
+    assert not refused.value.may_be_in
+    proxy.close()
+    store.close()
+    assert isinstance(busy.exception(10), StoreUnavailable)
+
+
+@pytest.mark.usefixtures("one_connection")
+def test_server_that_goes_away_is_given_up_while_callers_wait_for_a_connection(own: Server, queue_name: str):
+    store = RedisStore(own.url, queue_name, RULES, retry_for_ms=300)
+    store._client._reply_timeout = store._client._links._reply_timeout = 0.2
+    own.pause()
+    started = time.monotonic()
+    with ThreadPoolExecutor(5) as pool:
+        errors = [pool.submit(store.stats).exception for _ in range(5)]
+
+    assert [type(error()) for error in errors] == [StoreUnavailable] * 5
+    assert time.monotonic() - started < 5
+    own.go_on()
+    store.close()
 
 
 def test_closed_store_says_that_it_is_closed(open_redis: OpenStore):
@@ -767,6 +887,21 @@ def test_closing_under_gevent_ends_waits_of_this_and_other_threads(server: Serve
     assert in_gevent(server, queue_name, code) == "True"
 
 
+def test_waiting_is_stopped_for_the_native_thread_alone(server: Server, queue_name: str):
+    code = """
+        there = gevent.get_hub().threadpool.spawn(lambda: (store.wait_done(0), store.wait_done(1.5))[1])
+        gevent.sleep(0.3)
+        store.wait_done(0)
+        store.await_done(["a"])
+        store.stop_waiting("done")
+        store.enqueue("l", 1, [NewJob("a", 0, 0, b"")], when_full=WhenFull.REJECT, capacity=9)
+        store.await_done(["a"])
+        store.cancel("a", 0)
+        print(there.get(), store.wait_done(0))
+    """
+    assert in_gevent(server, queue_name, code) == "('a',) ()"
+
+
 def test_forking_under_gevent_leaves_the_parent_its_connections(server: Server, queue_name: str):
     code = """
         import os
@@ -875,3 +1010,60 @@ def test_damaged_letter_is_shown_as_a_bad_record(open_redis: OpenStore, server: 
     (letter,) = store.letters()
     assert (letter.job_id, letter.reason.value, letter.record) == ("a", "bad_record", b"nonsense")
     assert store.delete_letters(["a"]) == 1
+
+
+WILD = b"\xff\xfe"
+READ = "\udcff\udcfe"
+
+
+def test_id_that_is_not_utf8_goes_through_every_operation_and_back(
+    open_redis: OpenStore, server: Server, queue_name: str
+):
+    store = open_redis()
+    prefix = f"gq:{{{queue_name}}}:"
+    enqueue(store, "a")
+    with server.client() as client:
+        client.zadd(f"{prefix}ready", {b"0000000000000" + WILD: -1})
+        client.hset(f"{prefix}jobs", WILD, b"00000000000000 {}")
+    store.register("w")
+
+    assert [job_id for job_id, _, _ in store.inspect(State.READY)] == [READ, "a"]
+    assert claim(store, limit=1) == [READ]
+    assert [job.id for job in store.held("w")] == [READ]
+    assert [look.state for look in store.look([READ])] == [State.RUNNING]
+    assert store.cancel(READ, 0) is State.RUNNING
+    assert store.heartbeat("w").cancels == (READ,)
+    with server.client() as client:
+        client.delete(f"{prefix}cancels")
+    bury = Settlement(READ, "bury", 0, "bad_record", b"{}", b"", 60_000)
+    assert store.settle_and_claim("w", 2, [READ + "x"], [bury], 0).skipped == (READ + "x",)
+    assert [letter.job_id for letter in store.letters()] == [READ]
+    assert READ in store.snapshot()["letters"]
+    assert store.redrive([READ]) == (READ,)
+    assert claim(store, call=3) == [READ, "a"]
+    assert claim(store, call=4, done=(READ, "a")) == []
+    assert store.stats().depth == 0
+
+
+def test_worker_whose_id_is_not_utf8_is_reaped(open_redis: OpenStore, server: Server, queue_name: str):
+    store = open_redis()
+    with server.client() as client:
+        client.zadd(f"gq:{{{queue_name}}}:lapsed", {WILD: 1})
+        client.hset(f"gq:{{{queue_name}}}:running:".encode() + WILD, "a", "1 1")
+
+    assert store.fence() == (READ,)
+    assert store.reap(READ, 10).left == 0
+    assert store.fence() == ()
+
+
+def test_what_is_asked_of_a_worker_in_unknown_words_is_not_heard(
+    open_redis: OpenStore, server: Server, queue_name: str
+):
+    store = open_redis()
+    store.register("w")
+    with server.client() as client:
+        client.hset(f"gq:{{{queue_name}}}:asked", "w", "dance")
+        client.hset(f"gq:{{{queue_name}}}:stats", "dead", "many")
+
+    assert store.heartbeat("w").asked is None
+    assert store.stats().counters == {"dead": 0}

@@ -19,7 +19,8 @@ from tests.store.conftest import RULES
 
 SCRIPTS = scripts.load()
 OPERATIONS = [name for name, value in vars(RedisStore).items() if inspect.isfunction(value) and name[0] != "_"]
-WITHOUT_SCRIPT = {"clone", "close", "server", "wait_hint", "wait_room", "wait_done", "progress", "snapshot"}
+WAITS = {"wait_hint", "wait_room", "wait_done", "stop_waiting"}
+WITHOUT_SCRIPT = {"clone", "close", "server", "progress", "snapshot", *WAITS}
 
 every_script = pytest.mark.parametrize("script", SCRIPTS.values(), ids=lambda script: script.name)
 

@@ -1,0 +1,39 @@
+"""Whose sockets, and whose events, something is.
+
+Under gevent's patching they belong to the hub of the native thread that made them, and another thread may not wait on
+them; else all threads of a process share everything. gevent itself is not imported: a patched socket tells.
+"""
+
+import socket
+import threading
+from collections.abc import Callable
+
+ALL = 0
+"""The owner where all threads share."""
+
+
+def patched() -> bool:
+    """Return whether sockets are gevent's."""
+    return socket.socket.__module__.startswith("gevent")
+
+
+def telling() -> Callable[[], int]:
+    """Return what tells the owner; for who asks often, and was made after the patching."""
+    return threading.get_native_id if patched() else _all
+
+
+def owner() -> int:
+    """Return the current owner."""
+    return telling()()
+
+
+def rests() -> bool:
+    """Return whether the owner's greenlets stand still between calls.
+
+    The hub of a native thread beside the main one, of a thread pool say, runs only while a call there waits.
+    """
+    return patched() and threading.get_native_id() != threading.main_thread().native_id
+
+
+def _all() -> int:
+    return ALL
