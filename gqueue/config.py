@@ -6,9 +6,11 @@ reads from their GQUEUE_ variables; everything else that hangs on the environmen
 
 import math
 import os
+import re
 from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
 
 from attrs import frozen
 
@@ -25,9 +27,64 @@ MAX_SECONDS = 10 * 365 * 86_400.0
 Seconds = float | timedelta
 
 
+URL_FORM = "redis://[[user]:password@]host[:port][/db], rediss://... for TLS, or unix://[:password@]/path?db=0"
+
+
 def redis_url(url: str | None, environ: Mapping[str, str] = os.environ) -> str:
-    """Return where Redis is: *url*, else GQUEUE_REDIS_URL, else REDIS_URL, else localhost."""
-    return url or environ.get("GQUEUE_REDIS_URL") or environ.get("REDIS_URL") or DEFAULT_URL
+    """Return where Redis is: *url*, else GQUEUE_REDIS_URL, else REDIS_URL, else localhost.
+
+    Raises BadSetting if it is none, naming the variable that it came from; a URL that was given makes the others moot.
+    """
+    if url or not isinstance(url, str | None):
+        return check_url(url)
+    for variable in ("GQUEUE_REDIS_URL", "REDIS_URL"):
+        if found := environ.get(variable):
+            return check_url(found, f" (from {variable})")
+    return DEFAULT_URL
+
+
+def check_url(url: object, source: str = "") -> str:
+    """Return *url* if it has the form of a store's URL; raise BadSetting, which shows no password.
+
+    Asks nobody, and loads nothing: options behind the `?`, but for db, are left to redis-py at the first connection.
+    """
+    if not isinstance(url, str):
+        raise BadSetting(f"the URL must be a str, not {type(url).__name__}")
+    if url.startswith(("memory:", "embedded:")):
+        return url
+    wrong = _wrong_in(url)
+    if wrong:
+        raise BadSetting(
+            f"{masked(url)}{source} is no URL of a Redis server: {wrong}; expected {URL_FORM}, embedded: or memory:; "
+            "special characters of a password are written as %XX"
+        )
+    return url
+
+
+def _wrong_in(url: str) -> str:
+    if not url.startswith(("redis://", "rediss://", "unix://")):
+        return "it begins with none of redis://, rediss://, unix://, embedded:, memory:"
+    try:
+        parts = urlsplit(url)
+        port = parts.port if parts.scheme != "unix" else None
+    except ValueError:  # its text may show a part of the password
+        return "the host cannot be read, or the port is no number up to 65535"
+    if port == 0:
+        return "the port is 0"
+    if parts.scheme == "unix" and not parts.path:
+        return "the path of the unix socket is missing"
+    if parts.scheme != "unix" and not re.fullmatch(r"/?[0-9]*", parts.path):
+        return "the database must be a number"
+    if not all(re.fullmatch("[0-9]+", db) for db in parse_qs(parts.query).get("db", ())):
+        return "the database must be a number"
+    return ""
+
+
+def masked(url: str) -> str:
+    """Return *url* without the passwords in it, for people to read; before an @, of what is no URL nothing is left."""
+    url = re.sub(r"^([\w+.-]+://[^:@/?#]*):.*@", r"\1:***@", url, flags=re.DOTALL)
+    url = re.sub(r"^(?![\w+.-]+://).*@", "***@", url, flags=re.DOTALL)
+    return re.sub(r"([?&]\w*password=)[^&#]*", r"\1***", url)
 
 
 def url_is_given(url: str | None, environ: Mapping[str, str] = os.environ) -> bool:
@@ -44,18 +101,42 @@ def state_folder(environ: Mapping[str, str] = os.environ) -> Path:
 def to_ms(name: str, value: Seconds, *, least: float = 0.0, most: float = MAX_SECONDS) -> int:
     """Return seconds or a timedelta as whole milliseconds; raise BadSetting outside [least, most] seconds."""
     seconds: object = value.total_seconds() if isinstance(value, timedelta) else value
-    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not math.isfinite(seconds):
+    # Compared, which is exact for an int of any size; math.isfinite would overflow.
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not -math.inf < seconds < math.inf:
         raise BadSetting(f"{name} must be seconds (a number) or a timedelta, not {value!r}")
     if not least <= seconds <= most:
-        raise BadSetting(f"{name} must be from {least:g} to {most:g} seconds, not {seconds:g}")
+        raise BadSetting(f"{name} must be from {least:g} to {most:g} seconds, not {_short(seconds)}")
     return math.ceil(seconds * 1000)
+
+
+def _short(seconds: float) -> str:
+    try:
+        return f"{seconds:g}"
+    except OverflowError:
+        return "far more"
+
+
+def to_wait_ms(value: Seconds | None, default: int | None = None) -> int | None:
+    """Return a wait_timeout as whole milliseconds, None (of math.inf) if it is for ever; *default* stands for None."""
+    if value is None:
+        return default
+    return None if value == math.inf else to_ms("wait_timeout", value)
 
 
 def to_count(name: str, value: object, *, least: int = 1, most: int = 2**31 - 1) -> int:
     """Return *value* if it is an int in [least, most]; raise BadSetting."""
     if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
-        raise BadSetting(f"{name} must be a whole number from {least:,} to {most:,}, not {value!r}")
+        raise BadSetting(f"{name} must be a whole number from {least:,} to {most:,}, not {shown(value)}")
     return value
+
+
+def shown(value: object) -> str:
+    """Return the repr of *value*, for messages, cut where it is long; Python does not print an int of any size."""
+    try:
+        text = repr(value)
+    except ValueError:
+        return "an int of thousands of digits"
+    return text if len(text) <= 100 else text[:97] + "..."
 
 
 @frozen
@@ -68,6 +149,7 @@ class QueueSettings:
     rules: Rules
     max_payload_bytes: int = 1024 * 1024
     retry_for_ms: int = 10_000
+    wait_ms: int | None = None
 
 
 @frozen

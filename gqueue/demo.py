@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from gqueue.config import DEFAULT_LEASE_S, DEFAULT_URL
+from gqueue.config import DEFAULT_LEASE_S, DEFAULT_URL, masked
 from gqueue.errors import (
     GqueueError,
     JobCancelled,
@@ -104,8 +104,6 @@ class Demo:
         for task, args, priority in self._calls():
             self._handles.append(self._enqueue(task, args, priority))
             time.sleep(PAUSE_S)
-        from gqueue.store.connection import masked
-
         if self._jobs and not self._waits:
             _logger.info("nobody had to wait for room: %d workers took the jobs as they came", self._workers)
         for handle in self._handles:

@@ -6,7 +6,18 @@ is an attribute. Where a builtin fits, an error derives from it too. This module
 
 
 class GqueueError(Exception):
-    """The base of all errors of gqueue."""
+    """The base of all errors of gqueue. They survive pickle and copy, with their attributes."""
+
+    def __reduce__(self) -> tuple[object, ...]:
+        # Exception's own calls __init__ again, with the finished text in place of what it was made of.
+        return _rebuild, (type(self), self.args, self.__dict__)
+
+
+def _rebuild(kind: type[GqueueError], args: tuple[object, ...], attributes: dict[str, object]) -> GqueueError:
+    error = kind.__new__(kind, *args)
+    error.args = args
+    error.__dict__.update(attributes)
+    return error
 
 
 # What a producer may meet.

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, cast
 from gqueue.config import Seconds, to_ms
 from gqueue.core.model import Look, Reason, State, check_priority
 from gqueue.errors import JobCancelled, JobFailed, JobTimeout, ResultTimeout, UnknownJob, WouldDeadlock
-from gqueue.store import codec
+from gqueue.store import codec, patience
 
 if TYPE_CHECKING:
     from gqueue.queue import Queue
@@ -72,7 +72,7 @@ class Running(Protocol):
         ...
 
     def report_progress(self, data: bytes) -> None:
-        """Keep *data* (JSON) for the job's handle."""
+        """Have *data* (JSON) kept for the job's handle, sooner or later or not at all; does not wait for the store."""
         ...
 
 
@@ -135,9 +135,13 @@ class CurrentJob:
         return self._running.deadline - time.monotonic()
 
     def progress(self, value: object) -> None:
-        """Keep *value* (of the types that a result may have) for `JobHandle.progress` to read.
+        """Have *value* (of the types that a result may have) kept for `JobHandle.progress` to read.
 
-        Raises BadPayload, StoreUnavailable.
+        It is a hint, and never fails or delays the job: the worker sends it while the task goes on, the latest value
+        of each job some ten times a second at most. While Redis is away or full, values are dropped; the worker's log
+        tells. At the end of the attempt the last value goes, sent or not.
+
+        Raises BadPayload: another type is in it.
         """
         self._running.report_progress(codec.encode_json(value, "progress"))
 
@@ -204,9 +208,10 @@ class JobHandle(Generic[R_co]):
         return cast(R_co, value_of(self._id, self._queue.name, look))
 
     def cancel(self) -> bool:
-        """Cancel the job if it waits; if it runs, have it interrupted. Return False if it is done, or not known.
+        """Cancel the job if it waits; if it runs, have it interrupted.
 
-        A job that succeeds before the interrupt reaches it stays a success.
+        Return True if the job is cancelled now, by this call or an earlier one, or asked to be: a job that succeeds
+        before the interrupt reaches it stays a success. False if it is dead, succeeded or not known (any longer).
         """
         queue = self._queue
         state = carried(lambda: queue.store.cancel(self._id, queue.settings.rules.result_ttl_ms))
@@ -223,8 +228,8 @@ class JobHandle(Generic[R_co]):
         state = carried(lambda: self._queue.store.set_priority(self._id, value))
         return state is State.READY or state is State.SCHEDULED
 
-    def _look(self) -> Look:
-        return carried(lambda: self._queue.store.look((self._id,)))[0]
+    def _look(self, until: float | None = None) -> Look:
+        return carried(lambda: patience.until(until, lambda: self._queue.store.look((self._id,))))[0]
 
     def _wait(self, timeout: Seconds | None) -> Look | None:
         """Return what the queue knows of the job once it is done; None after *timeout*."""
@@ -237,12 +242,15 @@ class JobHandle(Generic[R_co]):
                 "the task's own worker; give a timeout"
             )
         while True:
-            look = self._look()
-            if look.state not in ALIVE:
-                return look
-            if until is not None and time.monotonic() >= until:
+            try:
+                look = self._look(until)
+                if look.state not in ALIVE:
+                    return look
+                if until is not None and time.monotonic() >= until:
+                    return None
+                queue.producer.outcomes.wait(self._id, until)
+            except patience.AllBusy:
                 return None
-            queue.producer.outcomes.wait(self._id, until)
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, JobHandle):

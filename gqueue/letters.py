@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from attrs import field, frozen
 
+from gqueue.config import to_count
 from gqueue.core.model import MOVE_LIMIT, Letter
 from gqueue.job import carried
 from gqueue.store import codec
@@ -56,7 +57,12 @@ class DeadLetters:
         self._queue = queue
 
     def list(self, limit: int = 100, *, offset: int = 0, shed: bool = False) -> _Letters:
-        """Return at most *limit* dead letters, newest first; those that were shed are a list of their own."""
+        """Return at most *limit* dead letters, newest first; those that were shed are a list of their own.
+
+        Raises BadSetting: *limit* or *offset* is below 0.
+        """
+        to_count("limit", limit, least=0)
+        to_count("offset", offset, least=0)
         found: _Letters = []
         while len(found) < limit:
             ask = min(MOVE_LIMIT, limit - len(found))

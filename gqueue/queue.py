@@ -4,8 +4,8 @@ Decides settings, names and what an error tells; leaves sending and waiting to t
 threads and under gevent, and never patches. Constructing a queue does no I/O: it may stand in any module.
 """
 
-import math
 import os
+import sys
 from collections.abc import Callable, Iterable, Mapping
 from datetime import timedelta
 from functools import partial
@@ -19,8 +19,10 @@ from gqueue.config import (
     QueueSettings,
     Seconds,
     redis_url,
+    shown,
     to_count,
     to_ms,
+    to_wait_ms,
 )
 from gqueue.core.model import MOVE_LIMIT, Backoff, Rules, Stats, check_name
 from gqueue.core.producer import chunks
@@ -49,11 +51,15 @@ class Queue:
         max_payload_bytes: largest record of a job, which holds its arguments.
         max_crashes: a job that lost so many workers is dead.
         aging_per_second: how much a job's priority gains on those enqueued later, a second; 0: order is strict.
-        retry_for: seconds that a call goes on when Redis does not answer, before it raises StoreUnavailable.
+        retry_for: seconds that a call goes on when Redis does not answer, before it raises StoreUnavailable; an
+            enqueue with a wait_timeout too, while one without goes on until Redis is back.
+        wait_timeout: seconds that an enqueue waits for room at most, then QueueFull, unless its options say otherwise;
+            None (or math.inf): for ever, through an outage of Redis too. Give one where someone waits, as in a web
+            view.
         letters_max, letters_ttl, shed_max: how many dead letters are kept, how long, and how many that were shed.
 
     Raises:
-        BadName, BadSetting.
+        BadName, BadSetting: also for a URL that is none; whether anything answers there is not asked here.
     """
 
     def __init__(
@@ -68,12 +74,13 @@ class Queue:
         max_crashes: int = 3,
         aging_per_second: float = 0.0,
         retry_for: Seconds = 10.0,
+        wait_timeout: Seconds | None = None,
         letters_max: int = 10_000,
         letters_ttl: Seconds = timedelta(days=30),
         shed_max: int = 1_000,
     ) -> None:
-        if not 0 <= aging_per_second < math.inf:
-            raise BadSetting(f"aging_per_second must be a finite number of at least 0, not {aging_per_second!r}")
+        if not 0 <= aging_per_second <= sys.float_info.max:
+            raise BadSetting(f"aging_per_second must be a finite number of at least 0, not {shown(aging_per_second)}")
         rules = Rules(
             lease_ms=to_ms("lease", lease, least=0.5, most=86_400),
             max_crashes=to_count("max_crashes", max_crashes),
@@ -91,6 +98,7 @@ class Queue:
             max_payload_bytes=to_count("max_payload_bytes", max_payload_bytes, most=64 * 1024 * 1024),
             # Well below the time for which the store knows a call again.
             retry_for_ms=to_ms("retry_for", retry_for, most=300),
+            wait_ms=to_wait_ms(wait_timeout),
         )
         self.dead = DeadLetters(self)
         self._tasks: dict[str, Task[..., Any]] = {}
@@ -179,7 +187,7 @@ class Queue:
     def enqueue(self, job: PreparedJob[R]) -> JobHandle[R]:
         """Put a prepared job in, by its own policy; `task.enqueue(...)` prepares and enqueues in one.
 
-        Raises QueueFull, StoreFull, StoreUnavailable.
+        Raises QueueFull, StoreFull, StoreUnavailable; this not if it may wait for ever.
         """
         self._check_own(job)
         self.producer.admit(Batch((job.new,)), job.when_full, job.wait_ms)
@@ -199,7 +207,7 @@ class Queue:
         Args:
             when_full: for all of them; None: each as prepared.
             wait_timeout: seconds to wait without any of the jobs getting in, then QueueFull; with *when_full* only,
-                else it is as prepared.
+                else it is as prepared. None: as the queue says, which is for ever unless given; math.inf: for ever.
 
         Raises:
             QueueFull, StoreUnavailable: `admitted` holds the ids of those that are in. Any other error, also one of
@@ -210,7 +218,7 @@ class Queue:
             raise BadSetting(
                 "enqueue_many: give when_full with wait_timeout; else each job waits as it was prepared to"
             )
-        wait_ms = None if wait_timeout is None else to_ms("wait_timeout", wait_timeout)
+        wait_ms = to_wait_ms(wait_timeout, self.settings.wait_ms)
         handles: list[JobHandle[R]] = []
         producer = self.producer
         try:

@@ -12,7 +12,7 @@ from datetime import timedelta
 from functools import update_wrapper
 from typing import TYPE_CHECKING, Any, Generic, Literal, ParamSpec, TypeVar
 
-from gqueue.config import Seconds, to_count, to_ms
+from gqueue.config import Seconds, to_count, to_ms, to_wait_ms
 from gqueue.core.model import Backoff, NewJob, WhenFull, check_name, check_priority
 from gqueue.errors import BadSetting, NotATask, PayloadTooLarge
 from gqueue.job import JobHandle
@@ -88,7 +88,7 @@ class Options(Generic[P, R]):
         self._delay_ms = to_ms("delay", delay)
         self._job_id = None if job_id is None else check_name("job", job_id)
         self._when_full = to_when_full(when_full)
-        self._wait_ms = None if wait_timeout is None else to_ms("wait_timeout", wait_timeout)
+        self._wait_ms = to_wait_ms(wait_timeout, task.queue.settings.wait_ms)
         self._timeout = None if timeout is None else to_ms("timeout", timeout, least=0.001) / 1000
         self._max_attempts = None if max_attempts is None else to_count("max_attempts", max_attempts)
         self._result_ttl = None if result_ttl is None else to_ms("result_ttl", result_ttl) / 1000
@@ -162,9 +162,12 @@ class Task(Generic[P, R]):
     def enqueue(self, *args: P.args, **kwargs: P.kwargs) -> JobHandle[R]:
         """Put a job into the queue that calls the task with these arguments; wait while the queue is full.
 
+        Without a wait_timeout, of the queue or of `options`, it waits for ever, and through an outage of Redis too.
+
         Raises:
             BadPayload, PayloadTooLarge: the arguments cannot be sent; nothing was.
-            QueueFull: at once, if a task enqueues into a queue that its own worker serves.
+            QueueFull: after the queue's wait_timeout; at once, if a task enqueues into a queue of its own worker.
+            StoreUnavailable: with a wait_timeout, after the queue's retry_for.
             StoreFull: Redis is at its maxmemory.
         """
         return self._plain.enqueue(*args, **kwargs)
@@ -192,7 +195,8 @@ class Task(Generic[P, R]):
             delay: seconds (or a timedelta) before the job may run; it takes room in the queue at once.
             job_id: an id of your own; while a job of this id waits, runs or is dead, enqueuing adds nothing.
             when_full: wait for room, be refused (QueueFull), or displace the least urgent ready job (else QueueFull).
-            wait_timeout: seconds to wait for room at most, then QueueFull; None waits for ever, through an outage too.
+            wait_timeout: seconds to wait for room at most, then QueueFull; None: as the queue says, and that is for
+                ever, through an outage too, unless it was given one; math.inf: for ever.
             timeout: seconds that an attempt may take.
             max_attempts: attempts before the job is dead.
             result_ttl: seconds that the result is kept; 0: not at all.
@@ -233,7 +237,20 @@ def check_function(function: Callable[P, R]) -> Callable[P, R]:
             raise NotATask(f"{_shown(function)} is an `async def`: tasks run on greenlets; write it as a plain `def`")
         if inspect.isgeneratorfunction(one):
             raise NotATask(f"{_shown(function)} is a generator: calling it runs nothing; return a list instead")
+    if _is_method(function):
+        raise NotATask(
+            f"{_shown(function)} is a method: no worker has the object to call it on; "
+            "write a function outside of the class, or a staticmethod"
+        )
     return function
+
+
+def _is_method(function: Callable[..., object]) -> bool:
+    """Return whether *function* was defined in the body of a class and wants the object as its first argument."""
+    path = getattr(function, "__qualname__", "").split(".")
+    if not inspect.isfunction(function) or len(path) < 2 or path[-2] == "<locals>":
+        return False
+    return next(iter(inspect.signature(function).parameters), "") in ("self", "cls")
 
 
 def _name_of(function: Callable[..., object]) -> str:

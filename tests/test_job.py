@@ -3,14 +3,20 @@
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager
+from functools import partial
 
 import pytest
 
 import gqueue
+from gqueue import attendant
 from gqueue.core.model import Look, Reason, Settlement, State
+from gqueue.errors import ResultTimeout, StoreUnavailable
 from gqueue.job import current, value_of
 from gqueue.outcomes import Outcomes
+from gqueue.queue import Queue
 from gqueue.store.codec import Outcome, encode_report, encode_value
+from gqueue.store.connection import MAX_LANES
 from tests.hand import Hand
 
 
@@ -133,6 +139,7 @@ def test_a_cancelled_job_is_cancelled(task):
     with pytest.raises(gqueue.JobCancelled):
         job.result()
     assert job.wait(0)
+    assert job.cancel()  # it is, whoever did it
 
 
 def test_a_result_that_is_not_there_in_time_is_a_timeout_and_the_job_goes_on(task):
@@ -281,6 +288,56 @@ def test_the_listener_ends_when_nobody_has_waited_for_a_while_and_comes_again(
         for claimed in hand.claim(2):
             hand.succeed(claimed.id, 7)
         assert waiting.result(20) == 7
+
+
+def test_the_subscription_ends_with_the_listener(redis_url, queue_name, monkeypatch, eventually):
+    monkeypatch.setattr(attendant, "LINGER_S", 0.0)
+    monkeypatch.setattr("gqueue.outcomes.RENEW_S", 0.05)
+    with closing(Queue(queue_name, redis_url)) as queue:
+        task, store = queue.task(add), queue.store
+        subscribed = partial(store._client.call, "numsub", (b"PUBSUB", b"NUMSUB", store._keys.done))
+        for _ in range(2):
+            job = task.enqueue(1)
+            waiter = threading.Thread(target=job.wait, args=(20,))
+            waiter.start()
+            eventually(lambda: subscribed()[1] == 1)
+
+            job.cancel()
+
+            waiter.join(20)
+            eventually(lambda: subscribed()[1] == 0)
+
+
+def test_a_limit_holds_while_all_connections_are_busy(redis_queue_and_busy, monkeypatch):
+    monkeypatch.setattr("gqueue.store.patience.LEAST_S", 0.1)
+    queue, busy = redis_queue_and_busy
+    began = time.monotonic()
+
+    with busy(), pytest.raises(ResultTimeout):
+        queue.fetch_job("any").result(timeout=0.2)
+    with busy(), pytest.raises(StoreUnavailable, match="did not go in") as refused:
+        queue.task(add).options(wait_timeout=0.2).enqueue(1)
+
+    assert time.monotonic() - began < 3
+    assert not refused.value.may_be_in
+
+
+@pytest.fixture
+def redis_queue_and_busy(redis_url, queue_name):
+    """Return a queue, and what keeps all its connections in others' hands for a while."""
+
+    @contextmanager
+    def busy():
+        links = queue.store._client._links
+        taken = [links.lanes().take(time.monotonic() + 5) for _ in range(MAX_LANES)]
+        try:
+            yield
+        finally:
+            for link in taken:
+                links.lanes().drop(link)
+
+    with closing(Queue(queue_name, redis_url)) as queue:
+        yield queue, busy
 
 
 def test_an_interrupted_waiter_leaves_nothing_behind(queue, task, monkeypatch):

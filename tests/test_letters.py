@@ -63,6 +63,12 @@ def test_letters_come_newest_first_a_page_at_a_time(queue, task):
     assert queue.dead.list(0) == []
 
 
+@pytest.mark.parametrize("page", [{"limit": -1}, {"offset": -1}, {"limit": 1.5}])
+def test_a_page_below_zero_is_refused(queue, page):
+    with pytest.raises(gqueue.BadSetting, match=next(iter(page))):
+        queue.dead.list(**page)
+
+
 def test_more_letters_than_a_call_can_carry(queue, task):
     jobs = queue.enqueue_many(task.job(n) for n in range(1_050))
     hand = Hand(queue)

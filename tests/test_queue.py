@@ -11,6 +11,7 @@ import gqueue
 from gqueue.core.model import Admission, NewJob
 from gqueue.store.codec import decode_record
 from tests.hand import Hand
+from tests.servers import free_port
 
 
 def add(a, b=0):
@@ -79,11 +80,84 @@ def test_the_url_is_the_argument_else_the_environment(monkeypatch):
         {"aging_per_second": float("nan")},
         {"retry_for": 301},
         {"letters_max": 0},
+        {"wait_timeout": -1},
+        {"wait_timeout": "soon"},
     ],
 )
 def test_settings_out_of_range_are_refused(settings):
     with pytest.raises(gqueue.BadSetting, match=next(iter(settings))):
         gqueue.Queue("reports", "memory:", **settings)
+
+
+@pytest.mark.parametrize("digits", [400, 5000])
+@pytest.mark.parametrize("name", ["lease", "capacity", "aging_per_second", "wait_timeout"])
+def test_numbers_that_no_float_can_hold_are_refused(name, digits):
+    with pytest.raises(gqueue.BadSetting, match=name):
+        gqueue.Queue("reports", "memory:", **{name: 10**digits})
+
+
+@pytest.mark.parametrize(
+    ("url", "why"),
+    [
+        (5, "must be a str, not int"),
+        (0, "must be a str, not int"),
+        (b"redis://host", "must be a str, not bytes"),
+        ("localhost", "begins with none of"),
+        ("http://:secret@host", "begins with none of"),
+        ("redis:/:secret@host", "begins with none of"),
+        ("secret@host", "begins with none of"),
+        ("REDIS://:secret@host", "begins with none of"),
+        ("memory", "begins with none of"),
+        ("redis://:secret@host:port/0", "port"),
+        ("redis://:secret@host:65536", "port"),
+        ("redis://:secret@host:0", "port is 0"),
+        ("redis://:sec/ret@host", "port"),
+        ("redis://:secret@[::1/0", "host"),
+        ("redis://:secret@host/zero", "database"),
+        ("redis://:secret@host/-1", "database"),
+        ("redis://:secret@host/0?db=one", "database"),
+        ("rediss://:secret@host/0?password=secret&db=x", "database"),
+        ("unix://:secret@/tmp/socket?db=x", "database"),
+        ("unix://", "path of the unix socket"),
+    ],
+)
+def test_a_url_that_is_none_is_refused_and_its_password_not_shown(url, why):
+    with pytest.raises(gqueue.BadSetting, match=why) as refused:
+        gqueue.Queue("reports", url)
+
+    shown = str(refused.value).replace(why, "")
+    assert "sec" not in shown
+    assert refused.value.__cause__ is None or "sec" not in str(refused.value.__cause__)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://",
+        "redis:///3",
+        "redis://host",
+        "redis://host:1/",
+        "redis://user:p%2Fw@[::1]:6379/15?socket_connect_timeout=3",
+        "rediss://:pw@host:6380/0?ssl_cert_reqs=none",
+        "unix:///run/redis.sock?db=2",
+        "unix://:pw@/run/redis.sock",
+        "memory:",
+        "memory:other",
+        "embedded:",
+    ],
+)
+def test_a_url_of_the_right_form_is_taken_without_asking_anybody(url):
+    assert gqueue.Queue("reports", url).url == url
+
+
+@pytest.mark.parametrize("variable", ["GQUEUE_REDIS_URL", "REDIS_URL"])
+def test_a_bad_url_of_the_environment_names_its_variable(monkeypatch, variable):
+    monkeypatch.delenv("GQUEUE_REDIS_URL", raising=False)
+    monkeypatch.setenv(variable, "http://:secret@host")
+
+    with pytest.raises(gqueue.BadSetting, match=rf"http://:\*\*\*@host \(from {variable}\)"):
+        gqueue.Queue("reports")
+    assert gqueue.Queue("reports", "redis://host").url == "redis://host"
 
 
 def test_a_queue_does_not_show_the_password_in_its_url():
@@ -154,6 +228,33 @@ def test_a_wait_of_no_time_is_a_refusal(queue, task):
 
 
 # Many at once.
+
+
+def test_the_queue_says_how_long_its_jobs_wait_where_their_options_do_not(make_queue):
+    queue = make_queue(capacity=1, wait_timeout=timedelta(seconds=0.05))
+    task = queue.task(add)
+    task.enqueue(1)
+
+    for enqueue in (
+        task.enqueue,
+        task.options(priority=-1).enqueue,
+        lambda n: queue.enqueue_many([task.job(n)]),
+        lambda n: queue.enqueue_many([task.job(n)], when_full="wait"),
+    ):
+        with pytest.raises(gqueue.QueueFull, match=r"within 0\.05 s"):
+            enqueue(2)
+    with pytest.raises(gqueue.QueueFull, match=r"within 0\.1 s"):
+        task.options(wait_timeout=0.1).enqueue(2)
+    with pytest.raises(gqueue.QueueFull, match=r"within 0\.1 s"):
+        queue.enqueue_many([task.job(2)], when_full="wait", wait_timeout=0.1)
+
+
+def test_for_ever_can_be_asked_for_in_spite_of_the_queue():
+    limited, endless = gqueue.Queue("a", "memory:", wait_timeout=2), gqueue.Queue("a", "memory:")
+
+    assert limited.task(add).options(wait_timeout=float("inf")).job(1).wait_ms is None
+    assert limited.tasks["add"].job(1).wait_ms == 2_000
+    assert endless.task(add).job(1).wait_ms is None
 
 
 def test_many_jobs_go_in_order_one_call_for_each_thousand(make_queue):
@@ -401,7 +502,25 @@ def test_who_waits_for_ever_waits_through_an_outage_and_puts_the_job_in_once(que
     assert job.status() == "ready"
     assert queue.stats().counters["enqueued"] == 1
     assert len(set(store.calls)) == 1
-    assert len([r for r in caplog.records if r.name == "gqueue.producer"]) == 1
+    (told,) = [r for r in caplog.records if r.name == "gqueue.producer"]
+    assert told.levelname == "WARNING"
+    assert job.id in told.getMessage()
+    assert "give wait_timeout to be told instead" in told.getMessage()
+
+
+def test_who_waits_for_ever_is_told_at_once_that_redis_is_away(caplog, queue_name, eventually):
+    queue = gqueue.Queue(queue_name, f"redis://127.0.0.1:{free_port()}", retry_for=60)
+    waiting = threading.Thread(target=pytest.raises, args=(gqueue.StoreUnavailable, queue.task(add).enqueue, 1))
+    waiting.start()
+
+    def told():
+        return [r for r in caplog.records if "give wait_timeout to be told instead" in r.getMessage()]
+
+    eventually(told)  # long before the 60 s are over
+    assert [r.levelname for r in told()] == ["WARNING"]
+    queue.close()
+    waiting.join(10)
+    assert not waiting.is_alive()
 
 
 def test_a_call_that_may_have_arrived_is_not_sent_again_when_its_number_may_be_forgotten(queue, task, monkeypatch):

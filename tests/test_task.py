@@ -84,6 +84,30 @@ class PlainCallable:
         return n
 
 
+def passing_on(function):
+    @functools.wraps(function)
+    def passed_on(*args):
+        return function(*args)
+
+    return passed_on
+
+
+class InBody:
+    def method(self, n):
+        return n
+
+    def of_class(cls):
+        return cls
+
+    @passing_on
+    def wrapped(self, n):
+        return n
+
+    @staticmethod
+    def static(n):
+        return n
+
+
 @pytest.mark.parametrize(
     ("function", "why"),
     [
@@ -93,6 +117,9 @@ class PlainCallable:
         (async_generator, "async def"),
         (generator, "generator"),
         (5, "cannot be called"),
+        (InBody.method, "is a method"),
+        (InBody.of_class, "is a method"),
+        (InBody.wrapped, "is a method"),
     ],
 )
 def test_what_cannot_be_run_by_calling_it_is_refused_at_decoration(queue, function, why):
@@ -101,6 +128,14 @@ def test_what_cannot_be_run_by_calling_it_is_refused_at_decoration(queue, functi
 
     assert isinstance(refused.value, TypeError)
     assert not queue.tasks
+
+
+def test_a_function_is_no_method_for_its_first_name_nor_a_bound_method_or_a_static_one(queue):
+    def inner(self):
+        return self
+
+    for number, function in enumerate((inner, InBody().method, InBody.static, InBody.__dict__["static"], str.upper)):
+        assert queue.task(name=f"t{number}")(function)("X") == "X"
 
 
 @pytest.mark.parametrize("function", [lambda n: n, functools.partial(add, 1), PlainCallable()])
@@ -154,6 +189,7 @@ def test_names_that_break_the_rule_are_refused(queue, name):
     [
         {"priority": float("nan")},
         {"priority": "high"},
+        {"priority": 10**400},
         {"timeout": 0},
         {"timeout": float("inf")},
         {"timeout": "1"},
@@ -172,6 +208,9 @@ def test_settings_out_of_range_are_refused(queue, options):
     "options",
     [
         {"priority": float("inf")},
+        {"priority": 10**400},
+        {"priority": 10**5000},
+        {"delay": 10**400},
         {"delay": -1},
         {"delay": "soon"},
         {"when_full": "later"},

@@ -15,7 +15,7 @@ import click
 from attrs import evolve
 
 from gqueue import config
-from gqueue.cli.leave import Leave
+from gqueue.cli.main import AppRaised
 from gqueue.queue import Queue
 
 
@@ -45,7 +45,7 @@ def override(
         queue.close()  # the app may have used it already, with the old settings
         settings = queue.settings
         if url is not None:
-            settings = evolve(settings, url=url)
+            settings = evolve(settings, url=config.check_url(url))
         if capacity is not None:
             settings = evolve(settings, capacity=capacity)
         if lease is not None:
@@ -56,7 +56,9 @@ def override(
 def _load_one(app: str) -> Sequence[Queue]:
     module_name, colon, attribute = app.partition(":")
     if not (colon and module_name and attribute):
-        raise click.UsageError(f"--app {app}: expected MODULE:ATTR, as in examples.reports:queue")
+        raise click.UsageError(f"--app {app}: expected MODULE:ATTR, as in examples.reports:queue{_instead(app)}")
+    if "/" in module_name:
+        raise click.UsageError(f"--app {app}: a module is named, not a file{_instead(app)}")
     module = _import(app, module_name)
     found: object = module
     for name in attribute.split("."):
@@ -76,17 +78,29 @@ def _import(app: str, name: str) -> ModuleType:
     try:
         return importlib.import_module(name)
     except BaseException as error:  # a module may call sys.exit, and that is no reason to end without a word
-        if isinstance(error, KeyboardInterrupt | Leave):
+        if isinstance(error, KeyboardInterrupt):
             raise
         # No such module, or no such package around it: nobody's code ran, or none that matters.
         if isinstance(error, ModuleNotFoundError) and error.name and f"{name}.".startswith(f"{error.name}."):
-            raise click.UsageError(f"--app {app}: {error} (sys.path begins with {sys.path[0]!r})") from None
+            raise click.UsageError(
+                f"--app {app}: {error} (sys.path begins with {sys.path[0]!r}){_instead(app)}"
+            ) from None
         if not isinstance(error, SyntaxError) and _user_frames(error) is None:
             raise click.UsageError(f"--app {app}: cannot import {name!r}: {error}") from None
-        traceback.print_exception(
-            error.with_traceback(_user_frames(error))
-        )  # a SyntaxError has none, and shows its line
-        raise click.UsageError(f"--app {app}: {name} raised {type(error).__name__} when it was imported") from None
+        # A SyntaxError has no frames, and shows its line.
+        trace = "".join(traceback.format_exception(error.with_traceback(_user_frames(error))))
+        raise AppRaised(f"--app {app}: {name} raised {type(error).__name__} when it was imported", trace) from None
+
+
+def _instead(app: str) -> str:
+    """Return a hint at the module whose file was named instead, "" if there was none."""
+    file, _, attribute = app.partition(":")
+    if not (file.endswith(".py") or "/" in file):
+        return ""
+    module = os.path.relpath(file).removesuffix(".py").replace("/", ".")
+    if not all(part.isidentifier() for part in module.split(".")):
+        return ""
+    return f"; did you mean {module}:{attribute or 'queue'}?"
 
 
 def _user_frames(error: BaseException) -> TracebackType | None:

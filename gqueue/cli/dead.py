@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from gqueue.cli import target
+from gqueue.cli import options, target
 
 if TYPE_CHECKING:
     from gqueue.letters import DeadLetter
@@ -18,9 +18,12 @@ MOST = 20_000
 """More than any queue keeps by default."""
 
 
-@click.group("dead", short_help="List, redrive or delete dead letters.")
-def command() -> None:
+@click.group("dead", invoke_without_command=True, short_help="List, redrive or delete dead letters.")
+@click.pass_context
+def command(ctx: click.Context) -> None:
     """Look at dead letters, put them back into the queue, or forget them."""
+    if ctx.invoked_subcommand is None:
+        raise click.UsageError("dead: list, redrive or delete? See gqueue dead --help")
 
 
 def _ids(function: _F) -> _F:
@@ -30,7 +33,7 @@ def _ids(function: _F) -> _F:
 
 @command.command("list")
 @target.chosen
-@click.option("--limit", type=click.IntRange(1, MOST), default=20, show_default=True)
+@click.option("--limit", type=options.Count(1, MOST), default=20, show_default=True)
 @click.option("--shed", is_flag=True, help="Those that were displaced from a full queue.")
 @click.option("--traceback", is_flag=True, help="With the traceback of the last attempt.")
 @click.option("--json", "as_json", is_flag=True, help="One object a line.")
@@ -60,6 +63,7 @@ def redrive(job_ids: tuple[str, ...], everything: bool, force: bool, **where: An
 
     Exit code 1: some did not, for want of room or because they are no dead letters.
     """
+    _check(job_ids, everything)
     queue = target.one_queue(**where)
     chosen = _chosen(job_ids, everything, queue)
     back = queue.dead.redrive(chosen, force=force)
@@ -73,6 +77,7 @@ def redrive(job_ids: tuple[str, ...], everything: bool, force: bool, **where: An
 @target.chosen
 def delete(job_ids: tuple[str, ...], everything: bool, **where: Any) -> int:
     """Forget dead letters; print how many. Exit code 1: some of those named were none."""
+    _check(job_ids, everything)
     queue = target.one_queue(**where)
     chosen = _chosen(job_ids, everything, queue, sheds=(False, True))
     count = queue.dead.delete(chosen)
@@ -80,11 +85,14 @@ def delete(job_ids: tuple[str, ...], everything: bool, **where: Any) -> int:
     return 0 if count == len(set(chosen)) else 1
 
 
+def _check(job_ids: tuple[str, ...], everything: bool) -> None:
+    if bool(job_ids) == everything:
+        raise click.UsageError("name the jobs by their ids, or give --all")
+
+
 def _chosen(
     job_ids: tuple[str, ...], everything: bool, queue: "Queue", sheds: tuple[bool, ...] = (False,)
 ) -> list[str]:
-    if bool(job_ids) == everything:
-        raise click.UsageError("name the jobs by their ids, or give --all")
     if not everything:
         return list(job_ids)
     return [letter.id for shed in sheds for letter in queue.dead.list(MOST, shed=shed)]

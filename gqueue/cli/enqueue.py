@@ -16,7 +16,21 @@ if TYPE_CHECKING:
     from gqueue.queue import Queue
 
 
-@click.command("enqueue", short_help="Enqueue one job.")
+class Enqueue(click.Command):
+    """The command; an argument that click takes for an option gets a word on how to write it."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parse *args*; raise click.NoSuchOption."""
+        try:
+            return super().parse_args(ctx, args)
+        except click.NoSuchOption as error:
+            if error.possibilities:
+                raise
+            why = f"{error.option_name} is no option; put -- before arguments that begin with a dash, as in TASK -- -5"
+            raise click.NoSuchOption(error.option_name, why, ctx=ctx) from None
+
+
+@click.command("enqueue", cls=Enqueue, short_help="Enqueue one job.")
 @click.argument("task")
 @click.argument("arguments", nargs=-1)
 @options.app
@@ -29,7 +43,7 @@ if TYPE_CHECKING:
     type=click.Choice(["wait", "reject", "shed"]),
     help="Wait for room, be refused, or displace the least urgent job.  [default: wait]",
 )
-@click.option("--wait-timeout", type=options.Seconds(), help="Seconds to wait for room.  [default: for ever]")
+@click.option("--wait-timeout", type=options.Seconds(), help="Seconds to wait for room.  [default: the queue's]")
 @click.option("--wait", is_flag=True, help="Wait for the result and print it as JSON; exit 1 if there is none.")
 @options.log
 def command(

@@ -28,6 +28,14 @@ USAGE = (errors.BadName, errors.BadSetting, errors.BadPayload, errors.UnknownTas
 """Errors that are the fault of what was typed: exit 2."""
 
 
+class AppRaised(click.UsageError):
+    """The app's own code raised when it was imported; *trace* is shown before the line that says so."""
+
+    def __init__(self, message: str, trace: str) -> None:
+        super().__init__(message)
+        self.trace = trace
+
+
 class Commands(click.Group):
     """The commands, each in the module of its name; `worker` where none is named."""
 
@@ -78,19 +86,20 @@ def run(args: Sequence[str]) -> int:
     """Run the program with *args*; return the exit code."""
     try:
         result = program.main(list(args), prog_name="gqueue", standalone_mode=False, obj=tuple(args))
-    except click.ClickException as error:
-        return _refuse(error.format_message(), error.exit_code)
-    except USAGE as error:
-        return _refuse(str(error), 2)
-    except Unreachable as error:
-        return _refuse(str(error), 3)
-    except errors.GqueueError as error:
-        return _refuse(str(error), 1)
+    except (click.ClickException, errors.GqueueError) as error:
+        why = error.format_message() if isinstance(error, click.ClickException) else str(error)
+        trace = error.trace if isinstance(error, AppRaised) else ""
+        print(f"{trace}gqueue: {why}", file=sys.stderr)
+        return exit_code(error)
     except (click.Abort, KeyboardInterrupt):
         return 130
     return result if isinstance(result, int) else 0
 
 
-def _refuse(why: str, code: int) -> int:
-    print(f"gqueue: {why}", file=sys.stderr)
-    return code
+def exit_code(error: click.ClickException | errors.GqueueError) -> int:
+    """Return the exit code of a command that *error* ended."""
+    if isinstance(error, click.ClickException):
+        return error.exit_code
+    if isinstance(error, USAGE):
+        return 2
+    return 3 if isinstance(error, Unreachable) else 1

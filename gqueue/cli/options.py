@@ -32,6 +32,20 @@ class Seconds(click.ParamType):  # type: ignore[type-arg,unused-ignore]
         return seconds
 
 
+class Count(click.IntRange):
+    """A whole number in a range; click's own name for it, "integer range", is no thing to be."""
+
+    name = "number"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the int; refuse what is none, and what is out of range."""
+        try:
+            int(value)
+        except ValueError:
+            self.fail(f"{value!r} is no whole number", param, ctx)
+        return super().convert(value, param, ctx)
+
+
 class Weights(click.ParamType):  # type: ignore[type-arg,unused-ignore]
     """Shares of the queues, as in 3,1; the command gets a tuple of ints >= 1."""
 

@@ -9,6 +9,6 @@ from gqueue.cli import target
 @target.chosen
 def command(apps: tuple[str, ...], names: tuple[str, ...], url: str | None) -> None:
     """Let paused queues go on."""
-    for queue in target.queues(apps, names, url):
+    for queue in target.queues(apps, names, url, named=True):
         queue.resume()
         click.echo(f"{queue.name}: resumed")

@@ -5,15 +5,20 @@ PING. The process was patched by `__main__` before this was imported, unless it 
 """
 
 import logging
+import os
 import socket
 import sys
+import tempfile
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from gqueue import config
 from gqueue.cli import logs, options
+from gqueue.cli.main import exit_code
+from gqueue.errors import GqueueError
 
 if TYPE_CHECKING:
     from gqueue.demo import Demo
@@ -26,12 +31,12 @@ _logger = logging.getLogger("gqueue.worker")
 @click.command("worker", short_help="Run jobs (the default command).")
 @options.app
 @options.option(
-    "--workers", "GQUEUE_WORKERS", type=click.IntRange(1, 100_000), help="Greenlets.  [default: 50; demo: 5]"
+    "--workers", "GQUEUE_WORKERS", type=options.Count(1, 100_000), help="Greenlets.  [default: 50; demo: 5]"
 )
 @options.option(
     "--queue-size",
     "GQUEUE_QUEUE_SIZE",
-    type=click.IntRange(1, 2**31 - 1),
+    type=options.Count(1, 2**31 - 1),
     help="Most jobs that may wait, for producers in this process.  [default: the queue's own; demo: 3]",
 )
 @options.redis
@@ -52,7 +57,7 @@ _logger = logging.getLogger("gqueue.worker")
 @options.option(
     "--processes",
     "GQUEUE_PROCESSES",
-    type=click.IntRange(1, 1000),
+    type=options.Count(1, 1000),
     default=1,
     help="Interpreters, each with so many workers; one that dies is started again.",
 )
@@ -70,7 +75,7 @@ _logger = logging.getLogger("gqueue.worker")
     help="A process that a job blocks for so long beyond its limit ends with 4.",
 )
 @options.option(
-    "--jobs", "GQUEUE_JOBS", type=click.IntRange(0, 1_000_000), default=20, help="Jobs that the demo enqueues."
+    "--jobs", "GQUEUE_JOBS", type=options.Count(0, 1_000_000), default=20, help="Jobs that the demo enqueues."
 )
 @options.option("--log-jobs", "GQUEUE_LOG_JOBS", is_flag=True, help="A line for each job, as in the demo.")
 @options.log
@@ -80,11 +85,16 @@ def command(**chosen: Any) -> int:
 
     SIGTSTP: claim no more jobs. SIGUSR1: write all stacks and running jobs.
     """
-    index, line = _child(chosen["child"])
+    index, line, turn = _child(chosen["child"])
     logs.set_up(chosen["log_level"], chosen["log_format"], index)
     if chosen["processes"] > 1 and line is None:
         return _supervise(chosen["processes"], burst=chosen["burst"])
-    return _demo(chosen, index, line) if not chosen["apps"] else _app(chosen, line)
+    try:
+        return _demo(chosen, index, line) if not chosen["apps"] else _app(chosen, line)
+    except (click.ClickException, GqueueError) as error:
+        if turn is None or _take(turn):
+            raise
+        return exit_code(error)
 
 
 def _app(chosen: dict[str, Any], line: socket.socket | None) -> int:
@@ -137,7 +147,7 @@ def _work(
         _attend(line, worker)
     if show is not None:
         show.start()
-    return worker.run()
+    return worker.run(last=True)
 
 
 def _attend(line: socket.socket, worker: "Worker") -> None:
@@ -166,16 +176,29 @@ def _worker_options(chosen: dict[str, Any], *, slots: int, log_jobs: bool = Fals
     )
 
 
-def _child(given: str | None) -> tuple[int | None, socket.socket | None]:
+def _child(given: str | None) -> tuple[int | None, socket.socket | None, str | None]:
+    """Return which process this is, its line to the supervisor, and the file that gives it the turn to tell an error.
+
+    All that start together meet the same error; who removes the file tells it. None: it has the turn.
+    """
     if given is None:
-        return None, None
+        return None, None, None
     try:
-        index, descriptor = (int(part) for part in given.split(":"))
-        line = socket.socket(fileno=descriptor)
+        index_given, descriptor, turn = given.split(":", 2)
+        index = int(index_given)
+        line = socket.socket(fileno=int(descriptor))
     except (ValueError, OSError) as error:
         raise click.UsageError(f"--child {given} is for the supervisor only: {error}") from None
     line.set_inheritable(False)  # it would keep the supervisor waiting for what a task may start
-    return index, line
+    return index, line, turn or None
+
+
+def _take(turn: str) -> bool:
+    try:
+        os.unlink(turn)
+    except FileNotFoundError:
+        return False
+    return True
 
 
 def _supervise(processes: int, *, burst: bool) -> int:
@@ -185,8 +208,15 @@ def _supervise(processes: int, *, burst: bool) -> int:
     if args[:1] == ["worker"]:
         del args[0]
 
-    def arguments(index: int, descriptor: int) -> Sequence[str]:
-        child = ("--processes", "1", "--child", f"{index}:{descriptor}")  # the last --processes counts
-        return (sys.executable, "-m", "gqueue", "worker", *args, *child)
+    with tempfile.TemporaryDirectory(prefix="gqueue-") as folder:
+        turn = Path(folder) / "turn"
+        turn.touch()
+        begun: set[int] = set()
 
-    return Supervisor(arguments, processes, burst=burst).run()
+        def arguments(index: int, descriptor: int) -> Sequence[str]:
+            first = "" if index in begun else turn  # who is started again speaks for itself
+            begun.add(index)
+            child = ("--processes", "1", "--child", f"{index}:{descriptor}:{first}")  # the last --processes counts
+            return (sys.executable, "-m", "gqueue", "worker", *args, *child)
+
+        return Supervisor(arguments, processes, burst=burst).run(last=True)

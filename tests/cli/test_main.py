@@ -5,12 +5,15 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from gqueue.__main__ import is_worker, supervises
 from gqueue.cli.main import COMMANDS, run
+from gqueue.queue import Queue
+from tests.cli.conftest import Start
 from tests.servers import free_port
 
 
@@ -118,6 +121,23 @@ def apps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (["pause", "--app", "good:both", "--queue", "three"], "the app has good, two"),
         (["dead", "delete", "--app", "good:both", "--all"], "which one? Add --queue: good, two"),
         (["dead", "redrive"], "name the jobs by their ids"),
+        (["dead", "redrive", "--all"], "which queue? Give --app MODULE:ATTR or --queue NAME"),
+        (["dead", "delete", "id"], "which queue?"),
+        (["pause"], "which queue?"),
+        (["resume"], "which queue?"),
+        (["dead"], "dead: list, redrive or delete?"),
+        (["dead", "nonsense"], "No such command 'nonsense'"),
+        (["--workers", "x"], "'x' is no whole number"),
+        (["--workers", "1.5"], "'1.5' is no whole number"),
+        (["--processes", "x"], "'x' is no whole number"),
+        (["--app", "good.py:queue"], "did you mean good:queue?"),
+        (["--app", "sub/good.py:queue"], "did you mean sub.good:queue?"),
+        (["--app", "./good.py:queue"], "did you mean good:queue?"),
+        (["--app", "good.py"], "did you mean good:queue?"),
+        (["--app", "good:queue", "--redis", "redis://host:port"], "is no URL of a Redis server"),
+        (["enqueue", "sum_first", "-5"], "-5 is no option; put -- before arguments that begin with a dash"),
+        (["enqueue", "sum_first", "--depth=5"], "put -- before arguments that begin with a dash"),
+        (["enqueue", "sum_first", "--priorty", "5"], "Did you mean"),
         (["stats", "--queue", "a b"], "'a b' cannot name a queue"),
     ],
 )
@@ -158,7 +178,10 @@ def test_error_of_the_users_own_code_is_shown_with_its_traceback_and_nothing_of_
     assert "cli/app.py" not in said
 
 
-@pytest.mark.parametrize("command", [["worker"], ["enqueue", "sum_first", "1"], ["stats"], ["pause"], ["dead", "list"]])
+@pytest.mark.parametrize(
+    "command",
+    [["worker"], ["enqueue", "sum_first", "1"], ["stats"], ["pause", "--queue", "q"], ["dead", "list"]],
+)
 def test_redis_that_cannot_be_reached_is_one_line_with_its_url_and_exit_3(
     command: list[str], capsys: pytest.CaptureFixture[str], root_logger: object, state_home: Path
 ) -> None:
@@ -168,6 +191,63 @@ def test_redis_that_cannot_be_reached_is_one_line_with_its_url_and_exit_3(
     assert line.startswith(f"gqueue: Redis at {url.replace('secret', '***')} is not reachable: ")
     assert "refused" in line
     assert not (state_home / "gqueue").exists()  # never the embedded server
+
+
+def test_error_that_all_processes_meet_is_told_once(start: Start) -> None:
+    program = start("--processes", "3", "--redis", f"redis://127.0.0.1:{free_port()}")
+    assert program.end()[0] == 3
+    assert program.count("is not reachable") == 1, program.said
+    assert program.count("giving up") == 1, program.said
+
+
+def test_traceback_of_an_app_is_shown_once_for_all_processes(start: Start, apps: Path) -> None:
+    program = start("--processes", "2", "--app", "raises:queue")
+    assert program.end()[0] == 2
+    assert program.count("Traceback") == program.count("raises raised ZeroDivisionError") == 1, program.said
+
+
+@pytest.mark.parametrize("args", [["enqueue", "sum_first", "1"], ["stats"], ["--help"]])
+def test_interrupt_while_the_command_is_imported_is_silent_and_130(args: list[str], start: Start) -> None:
+    interrupt = "import os, signal; os.kill(os.getpid(), signal.SIGINT)"
+    code = f"import sys, builtins; sys.argv[1:] = {args!r}\n"
+    code += "from gqueue.__main__ import main\nbefore = builtins.__import__\n"
+    code += f"def slow(name, *rest):\n    if name == 'click': {interrupt}\n    return before(name, *rest)\n"
+    code += "builtins.__import__ = slow\nsys.exit(main())"
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (130, "", "")
+
+
+def test_stats_of_a_queue_that_nobody_has_used_are_not_made_up(
+    capsys: pytest.CaptureFixture[str], root_logger: object, redis_url: str, queue_name: str
+) -> None:
+    asked = ["stats", "--redis", redis_url, "--queue", queue_name]
+    for form in ([], ["--json"]):
+        assert run([*asked, *form]) == 1
+        shown = capsys.readouterr()
+        assert shown.out == ""
+        assert shown.err.startswith(f"gqueue: nothing is known of a queue '{queue_name}' at {redis_url}")
+    with closing(Queue(queue_name, redis_url)) as queue:
+        queue.task(min).enqueue(1, 2)
+        assert run(asked) == 0
+        queue.purge()
+    assert run(asked) == 0  # its counters are there
+    assert capsys.readouterr().err == ""
+
+
+def test_stats_of_an_apps_queue_are_shown_before_its_first_job(
+    apps: Path, capsys: pytest.CaptureFixture[str], root_logger: object, redis_url: str
+) -> None:
+    assert run(["stats", "--redis", redis_url, "--app", "good:queue"]) == 0
+    assert "good: 0 of ? wait" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("named", [["--queue", "demo"], []])
+def test_demos_queue_is_looked_for_where_the_demo_is(
+    named: list[str], capsys: pytest.CaptureFixture[str], root_logger: object, redis_url: str, monkeypatch
+) -> None:
+    monkeypatch.setattr("gqueue.cli.reach.find_for_demo", lambda url: redis_url)
+    assert run(["dead", "list", *named]) == 0
+    assert (run(["pause", *named]), run(["resume", *named])) == ((0, 0) if named else (2, 2))
 
 
 def test_url_of_the_environment_that_does_not_answer_is_an_error_too(

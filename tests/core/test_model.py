@@ -1,6 +1,7 @@
 """What a valid name, priority, policy or setting is."""
 
 import math
+from datetime import timedelta
 
 import pytest
 from hypothesis import given
@@ -55,6 +56,12 @@ def test_anything_else_is_no_priority(bad):
         lambda: Backoff(base=2, cap=1),
         lambda: Backoff(cap=math.inf),
         lambda: Backoff(factor=0.5),
+        lambda: Backoff(factor=None),
+        lambda: Backoff(factor=math.nan),
+        lambda: Backoff(base="1"),
+        lambda: Backoff(base=True),
+        lambda: Backoff(base=timedelta(0)),
+        lambda: Backoff(cap=10**400),
         lambda: Rules(lease_ms=0),
         lambda: Rules(max_crashes=0),
         lambda: Rules(letters_max=0),
@@ -63,3 +70,14 @@ def test_anything_else_is_no_priority(bad):
 def test_a_setting_outside_its_range_is_refused(make):
     with pytest.raises(BadSetting):
         make()
+
+
+def test_a_backoff_is_made_of_seconds_or_timedeltas():
+    assert Backoff(base=timedelta(milliseconds=500), cap=timedelta(minutes=1), factor=3) == Backoff(0.5, 60, 3)
+    assert Backoff(base=1).base == 1.0
+
+
+@pytest.mark.parametrize("digits", [400, 5000])
+def test_a_priority_that_no_float_can_hold_is_refused(digits):
+    with pytest.raises(BadSetting, match="too large for a float"):
+        check_priority(-(10**digits))
