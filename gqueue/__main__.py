@@ -10,7 +10,13 @@ import sys
 
 def main() -> int:
     """Run the command line; return the exit code."""
-    args = sys.argv[1:]
+    try:
+        return _main(sys.argv[1:])
+    except KeyboardInterrupt:  # while something was imported; later `cli` sees to it
+        return 130
+
+
+def _main(args: list[str]) -> int:
     if is_worker(args):
         from gqueue.cli import leave
 

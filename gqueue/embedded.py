@@ -6,6 +6,7 @@ is a file lock, which the kernel drops when its holder dies: `lock` is held whil
 ids and socket files lie after a crash. Nothing here needs redis-py or gevent.
 """
 
+import _socket
 import atexit
 import contextlib
 import fcntl
@@ -22,7 +23,7 @@ import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from urllib.parse import quote
 
@@ -45,6 +46,9 @@ ANSWER_S = 10.0
 
 LOADING_S = 600.0
 """How long a server may load its data: some GB."""
+
+ABANDON_S = 2.0
+"""How long a process that is to end at once may take to shut the server down: a hundred times what it takes."""
 
 POLL_S = 0.01
 
@@ -73,12 +77,26 @@ def serve() -> str:
 def release() -> None:
     """Give the share of this process back; shut the server down if no other process uses it. Idempotent."""
     with _mutex:
-        while _servers:
-            _, server = _servers.popitem()
+        for folder, server in list(_servers.items()):
             try:
                 server.release()
             except (GqueueError, OSError) as error:
                 _logger.warning("the embedded server goes on: %s", error)
+            del _servers[folder]
+
+
+def abandon(sleep: Callable[[float], None]) -> None:
+    """Leave as `release` does, in the midst of whatever this process is doing, with which it must not go on.
+
+    For the handler of a signal that ends the process: it waits for no lock of this process, and for others not long.
+    What it cannot end is ended by the next who uses it.
+
+    Args:
+        sleep: the real one; where gevent has patched it, a handler may run on the hub, which cannot wait.
+    """
+    for server in list(_servers.values()):
+        with contextlib.suppress(OSError):
+            server.abandon(sleep)
 
 
 class PrivateServer:
@@ -89,6 +107,7 @@ class PrivateServer:
         self.data = folder / "data"
         self.log = folder / "redis.log"
         self._share: int | None = None
+        self._starting: int | None = None
 
     def serve(self) -> str:
         """Return the URL of the server, started if need be; hold a share of it."""
@@ -96,7 +115,9 @@ class PrivateServer:
         with self._turn():
             fresh = self._share is None
             if fresh:
-                self._share = self._lock("users", fcntl.LOCK_SH)
+                # Known before it is locked, for `abandon`. Nobody excludes it in our turn, or only while he dies.
+                self._share = os.open(self.folder / "users", os.O_RDWR | os.O_CREAT, 0o600)
+                fcntl.flock(self._share, fcntl.LOCK_SH)
             try:
                 return f"unix://{quote(str(self._reach()))}"
             except BaseException:
@@ -119,6 +140,39 @@ class PrivateServer:
                         os.close(alone)
         finally:
             self._drop_share()
+
+    def abandon(self, sleep: Callable[[float], None]) -> None:
+        """Drop the share; shut the server down if it was the last. See the function of this name."""
+        until = time.monotonic() + ABANDON_S
+        turn = os.open(self.folder / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+        while True:
+            try:
+                fcntl.lockf(turn, fcntl.LOCK_EX | fcntl.LOCK_NB)  # granted if it is this process's turn already
+                break
+            except OSError:
+                if time.monotonic() > until:  # whoever takes so long starts the server, and so has a share of it
+                    return
+            sleep(POLL_S)
+        for held in (self._share, self._starting):
+            if held is not None:
+                with contextlib.suppress(OSError):
+                    os.close(held)
+        if self._lock("users", fcntl.LOCK_EX) is None:
+            return
+        while self._lives() and not self._took_shutdown() and time.monotonic() < until:
+            sleep(POLL_S)  # it was being started
+
+    def _took_shutdown(self) -> bool:
+        # By the socket that gevent never patches.
+        peer = _socket.socket(_socket.AF_UNIX)
+        peer.settimeout(ABANDON_S)
+        try:
+            peer.connect((self.folder / "socket").read_text())
+            peer.sendall(b"SHUTDOWN\r\n")
+            peer.recv(1)
+        except OSError:
+            return False
+        return True
 
     def _drop_share(self) -> None:
         # Closed, never unlocked: a forked child has the same lock, and goes on using the server.
@@ -178,9 +232,11 @@ class PrivateServer:
         server = self._lock("server", fcntl.LOCK_EX)
         if server is None:
             raise GqueueError(f"the embedded server in {self.folder} neither answers nor ends; see {self.log}")
+        self._starting = server
         try:
             binary, path, logged = self._launch(server)
         finally:
+            self._starting = None
             os.close(server)
         if not self._answers(path):
             raise self._refusal(binary, logged)

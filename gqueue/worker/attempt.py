@@ -6,6 +6,7 @@ raise anything: sys.exit, GreenletExit and time limits of its own are failures l
 
 import inspect
 import traceback
+from collections.abc import Callable
 from types import AsyncGeneratorType, CoroutineType, GeneratorType, TracebackType
 from typing import Final
 
@@ -22,6 +23,10 @@ MISSING: Final = object()
 """In place of a value: the task did not return."""
 
 SUCCEEDED = Succeeded()
+
+# As the interpreter has them: a class may have put code of its own before them.
+_name_of: Callable[[type], str] = vars(type)["__name__"].__get__
+_traceback_of: Callable[[BaseException], TracebackType | None] = vars(BaseException)["__traceback__"].__get__
 
 _NEVER_RAN = (GeneratorType, CoroutineType, AsyncGeneratorType)
 
@@ -101,16 +106,32 @@ def unreadable(error: Exception) -> Outcome:
 
 
 def text_of(error: BaseException) -> str:
-    """Return type and message of *error*, as at the end of a traceback."""
-    return "".join(traceback.format_exception_only(error)).strip()
+    """Return type and message of *error*, as at the end of a traceback. Never raises, whatever *error* is."""
+    # Code of the exception's own runs here, or of those it holds or was caused by, and may raise anything, even itself.
+    name = _name_of(type(error))
+    try:
+        return "".join(traceback.format_exception_only(error)).strip()
+    except BaseException:  # noqa: BLE001 - as said
+        try:
+            return f"{name}: {error}"
+        except BaseException:  # noqa: BLE001
+            return f"{name} (it cannot be shown: its own code fails)"
 
 
 def trace_of(error: BaseException) -> str:
-    """Return the traceback of *error* as text, without the worker's own frame at its top."""
-    return "".join(traceback.format_exception(type(error), error, _below(error.__traceback__)))
+    """Return the traceback of *error* as text, without the worker's own frame at its top. Never raises, either."""
+    try:
+        trace = _below(error)
+        try:
+            return "".join(traceback.format_exception(type(error), error, trace))
+        except BaseException:  # noqa: BLE001 - as in `text_of`; where it was raised is known all the same
+            return f"Traceback (most recent call last):\n{''.join(traceback.format_tb(trace))}{text_of(error)}\n"
+    except BaseException:  # noqa: BLE001 - the loader of a module may fail to give its source
+        return text_of(error)
 
 
-def _below(trace: TracebackType | None) -> TracebackType | None:
+def _below(error: BaseException) -> TracebackType | None:
+    trace = _traceback_of(error)
     return trace.tb_next if trace is not None else None
 
 
@@ -124,7 +145,7 @@ def _retry(asked: Retry) -> Outcome:
 
 def _misfit(job: RunningJob, error: TypeError) -> str | None:
     """Return what is wrong with the arguments if *error* is of the call itself, not of the task's body."""
-    if _below(error.__traceback__) is not None:
+    if _below(error) is not None:
         return None
     assert job.record is not None
     known = job.known

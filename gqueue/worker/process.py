@@ -86,21 +86,29 @@ class Worker:
         self._hub = get_hub()
         self._gathering = self._started = False
         self._asked: list[str] = []
+        self._ends_heard = 0
         self._gc_before = gc.get_threshold()
         self._ending: AsyncResult[int] = AsyncResult()
-        self._signals = Signals(drain=self._drain_signal, quiet=self.quiet, dump=self._dump, blow=self._watchdog.handle)
+        self._signals = Signals(drain=self._end_signal, quiet=self.quiet, dump=self._dump, blow=self._watchdog.handle)
 
     # What others may ask.
 
-    def run(self) -> int:
-        """Work until the end; return the exit code. Call it on the main greenlet of the main thread."""
+    def run(self, *, last: bool = False) -> int:
+        """Work until the end; return the exit code. Call it on the main greenlet of the main thread.
+
+        Args:
+            last: nothing but the end of the process follows, so its signals stay ignored; else those that had
+                handlers before get them back.
+        """
         self._signals.install()  # first: once registered, an end without leaving would cost others a lease
         try:
             self._open()
         except (StoreTooOld, StoreUnavailable) as error:
-            self._signals.restore()
+            self._release_signals(last)
             _logger.error("%s", error)
-            return EXIT_FAILURE if isinstance(error, StoreTooOld) else EXIT_UNREACHABLE
+            if isinstance(error, StoreTooOld):
+                return EXIT_FAILURE
+            return 0 if "drain" in self._asked else EXIT_UNREACHABLE
         forks.watch(self)
         awake = self._hub.loop.async_()
         awake.start(lambda: None)  # a loop with nothing to wait for would end (LoopExit)
@@ -112,7 +120,7 @@ class Worker:
             awake.close()
             if self.slots.forked:
                 os._exit(EXIT_FAILURE)
-            self._close()
+            self._close(last)
         if self.slots.running():
             stuck = ", ".join(job.job_id for job in self.slots.running())
             _logger.warning("ending with jobs that would not end; they are given back: %s", stuck)
@@ -183,6 +191,7 @@ class Worker:
 
     def _end(self, code: int) -> None:
         if not self._ending.ready():
+            self._signals.ignore_ends()
             self._ending.set(code)
 
     # Beginning.
@@ -224,15 +233,26 @@ class Worker:
                 _logger.info("draining: %d jobs get %g s to finish", self.state.running, grace_s)
                 self.tell(dispatch.drain_asked(self.state))
                 gevent.spawn(self._end_grace, grace_s)
+            elif asked == "stop":
+                gevent.spawn(self._stop)
 
-    def _drain_signal(self) -> None:
-        if "drain" in self._asked or self.state.phase is Phase.DRAINING:
-            _logger.warning("asked a second time: giving %d jobs back at once", self.state.running)
-            self._stop()
-        elif self.state.phase is Phase.STOPPED:
-            os._exit(EXIT_FAILURE)
-        else:
+    def _end_signal(self) -> None:
+        """Take a TERM or INT: the first drains, the second gives back at once, a third ends the process as it is.
+
+        They are counted as they come: an idle worker has drained, and is about to end, when the second is there.
+        """
+        if self._ending.ready():  # it was on its way when the end was decided
+            return
+        self._ends_heard += 1
+        if self._ends_heard == 1:
             self.drain()
+        elif self._ends_heard == 2:
+            _logger.warning("asked a second time: giving %d jobs back at once", self.state.running)
+            self._asked.append("stop")
+            self._follow()
+        else:
+            _logger.error("asked a third time: ending as it is; when the lease is over, others run the jobs")
+            os._exit(EXIT_FAILURE)
 
     def _end_grace(self, grace_s: float) -> None:
         gevent.sleep(grace_s)
@@ -264,18 +284,21 @@ class Worker:
         queues = self.state.queues
         return not any(queue.running or queue.unsettled or queue.doing is Doing.CALLING for queue in queues)
 
-    def _close(self) -> None:
+    def _close(self, last: bool) -> None:
         forks.forget(self)
         if self._heartbeat is not None:
             self._heartbeat.stop()
             self._heartbeat.join(timeout=3.0)
         for pump in self._pumps:
             pump.end()
-        self._signals.restore()
+        self._release_signals(last)
         self.slots.close()
         gc.unfreeze()
         gc.set_threshold(*self._gc_before)
         gevent.sleep(0)
+
+    def _release_signals(self, last: bool) -> None:
+        self._signals.ignore_all() if last else self._signals.restore()
 
     # News.
 
@@ -336,5 +359,7 @@ class Worker:
     def forked(self) -> None:
         """In a child that a task forked: nothing of the worker goes on here."""
         self.slots.forked = True
+        for pump in self._pumps:
+            pump.progress.end()
         self._signals.forget()
         forks.leave_hub(self._hub)

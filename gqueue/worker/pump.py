@@ -18,12 +18,13 @@ from gevent import Greenlet, get_hub
 
 from gqueue.core import dispatch, model
 from gqueue.core.dispatch import Adopt, Claim, Command, Leave, Register, Settle, Step
-from gqueue.core.model import MOVE_BYTES, MOVE_LIMIT, ClaimedJob, Settlement
+from gqueue.core.model import MOVE_BYTES, MOVE_LIMIT, ClaimedJob, Left, Settlement
 from gqueue.core.retry import Outcome
 from gqueue.core.sharing import Doing
 from gqueue.errors import LeaseLost, StaleCall
 from gqueue.worker import lines
 from gqueue.worker.persistence import Persistence
+from gqueue.worker.progress import Progress
 from gqueue.worker.running import RunningJob, Tasks
 
 if TYPE_CHECKING:
@@ -79,11 +80,12 @@ class Pump:
         self.held = 0
         self.lost = self.left = False
         self.tells = False
+        self.progress = Progress(queue.name, self.store, owner.slots.runs)
         self._log_jobs = log_jobs
         self._call = 0
         self._ended = self._outcomes = 0
         self._noticed = False
-        self._calling = False
+        self._calling = self._paused = False
         self._persist = Persistence(queue.name, self._gone)
         hub = get_hub()
         self._loop, self._park = hub.loop, hub.switch
@@ -160,6 +162,7 @@ class Pump:
 
     def end(self) -> None:
         """End the greenlets and drop the connections."""
+        self.progress.end()
         for greenlet in (self._caller, self._listener, self._alarm):
             if isinstance(greenlet, Greenlet) and greenlet is not gevent.getcurrent():
                 greenlet.kill(block=False)
@@ -206,6 +209,8 @@ class Pump:
         self.held += len(reply.jobs) - settled
         if reply.skipped:
             self._say_skipped(reply)
+        if (reply.left is Left.PAUSED) is not self._paused:
+            self._say_paused()
         owner = self.owner
         if reply.jobs and not owner.stopped:
             owner.slots.hand_over(self, reply.jobs)
@@ -305,6 +310,13 @@ class Pump:
         self.report_ended()
         self._drop_outcomes()
         self.owner.tell(dispatch.left(self.owner.state, self.number))
+
+    def _say_paused(self) -> None:
+        self._paused = not self._paused
+        if self._paused:
+            _logger.warning("queue %s is paused: nothing is claimed until `gqueue resume`", self.queue.name)
+        else:
+            _logger.info("queue %s is resumed", self.queue.name)
 
     def _say_skipped(self, reply: model.Claim) -> None:
         _logger.warning(

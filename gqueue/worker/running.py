@@ -20,11 +20,17 @@ from gqueue.store.codec import BadRecord, Record
 if TYPE_CHECKING:
     from gqueue.queue import Queue
     from gqueue.task import Task
+    from gqueue.worker.progress import Progress
 
 T = TypeVar("T")
 
 NO_TASK = "?"
 """Name of the task of a job whose record cannot be read."""
+
+
+ONE_TURN = 2
+"""The highest priority of an idle watcher: it waits for one turn of the loop. With `sleep(0)`, a task that does nothing
+but compute and report lets the loop see sockets and timers at every fiftieth report."""
 
 
 class Interrupted(BaseException):
@@ -116,6 +122,7 @@ class Home(Protocol):
     queue: "Queue"
     store: Store
     worker_id: str
+    progress: "Progress"
 
     def serves(self, url: str, queue_name: str) -> bool:
         """Return whether this process serves that queue."""
@@ -131,6 +138,7 @@ class RunningJob:
         fate: what it was hit with, if it was.
         known: its task, with its limits; until the record is read, that of a stranger.
         lost: the lease under which it was claimed is over, so its outcome is dropped.
+        said: what it reported and was not sent yet; *saying*: that this is to be sent.
     """
 
     __slots__ = (
@@ -144,6 +152,8 @@ class RunningJob:
         "known",
         "lost",
         "record",
+        "said",
+        "saying",
         "slot",
         "started",
         "worker_id",
@@ -158,7 +168,8 @@ class RunningJob:
         self.condemned: Interrupted | None = None
         self.fate: BaseException | None = None
         self.hits = 0
-        self.lost = False
+        self.lost = self.saying = False
+        self.said = b""
 
     @property
     def job_id(self) -> str:
@@ -199,8 +210,9 @@ class RunningJob:
         return self.home.serves(url, queue_name)
 
     def report_progress(self, data: bytes) -> None:
-        """Keep *data* for the job's handle; raise StoreUnavailable. Of a job that was lost nothing is kept."""
-        self.carry(lambda: self.home.store.report_progress(self.worker_id, self.job.id, data))
+        """Have *data* sent, and give the hub one turn, for other jobs and what is to be sent of this one."""
+        self.home.progress.report(self, data)
+        gevent.idle(ONE_TURN)
 
     def blow(self, now: float, again_after: float) -> BaseException:
         """Return what to raise in the task now, always the same; the next blow is due *again_after* s later."""

@@ -1,7 +1,8 @@
 """What signals do to a worker process.
 
 Decides which signal is handled where. TERM, INT and TSTP become greenlets of the hub. USR1 and the watchdog's are for a
-hub that hangs, so they are Python's own handlers, which run between two bytecodes of whatever is running.
+hub that hangs, so they are Python's own handlers, which run between two bytecodes of whatever is running. A change must
+keep this: once the end is decided, no TERM or INT reaches a handler, or none, that would spoil the exit code.
 """
 
 import signal
@@ -17,7 +18,7 @@ Handler = Callable[[int, FrameType | None], Any]
 
 
 class Signals:
-    """The handlers of a worker, from `install` to `restore`; on the main thread only."""
+    """The handlers of a worker, from `install` to `restore` or `ignore_all`; on the main thread only."""
 
     def __init__(self, *, drain: Callable[[], None], quiet: Callable[[], None], dump: Handler, blow: Handler) -> None:
         self._soft = {signal.SIGTERM: drain, signal.SIGINT: drain, signal.SIGTSTP: quiet}
@@ -33,6 +34,23 @@ class Signals:
         for number, handler in self._hard.items():
             signal.signal(number, handler)
 
+    def ignore_ends(self) -> None:
+        """Take no more TERM and INT: the end is decided.
+
+        The watchers stay: stopped, libev puts the default back, which a signal at that moment would meet.
+        """
+        if self._before:
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+    def ignore_all(self) -> None:
+        """Ignore all of them until the process is gone.
+
+        An interpreter that ends puts the defaults back, but only in place of handlers.
+        """
+        for number in self._before:
+            signal.signal(number, signal.SIG_IGN)
+
     def restore(self) -> None:
         """Give them back to whoever had them."""
         for watcher in self._watchers:
@@ -40,6 +58,7 @@ class Signals:
         self._watchers = []
         for number, before in self._before.items():
             signal.signal(number, before if before is not None else signal.SIG_DFL)
+        self._before = {}
 
     def forget(self) -> None:
         """In a forked child: let signals do what they do to any process; touch nothing of the parent's loop."""

@@ -155,9 +155,19 @@ class Slot:
             pump.tell(job, outcome, settlement, value)
 
     def _survive(self, pump: "Pump", stray: BaseException) -> None:
+        """End the job that *stray* got out of; a slot that is lost would hold its job for ever, and never raises."""
         self.armed = False
-        if self.job is not None:  # it came before the outcome was taken
-            self._end(pump, self.job, Failed(attempt.text_of(stray), attempt.trace_of(stray)))
+        if self._slots.forked:
+            end_child(stray)
+        job = self.job
+        if job is None:  # it came when the outcome was taken
+            return
+        try:
+            self._end(pump, job, Failed(attempt.text_of(stray), attempt.trace_of(stray)))
+        except BaseException as fault:  # noqa: BLE001 - nothing of the task's runs here any more
+            if self.job is not None:  # a fault of gqueue's own: the lease lapses, and the job goes on elsewhere
+                self.job = None
+                pump.owner.give_up(fault)
 
     def _park(self) -> Item:
         slots = self._slots
@@ -221,6 +231,10 @@ class Slots:
     def running(self) -> list[RunningJob]:
         """Return the jobs on slots."""
         return [slot.job for slot in self.all if slot.job is not None]
+
+    def runs(self, job: RunningJob) -> bool:
+        """Return whether that claim is still on its slot."""
+        return self.all[job.slot].job is job
 
     def waiting(self, pump: "Pump") -> list[str]:
         """Return the ids of the pump's jobs that have no slot yet."""
@@ -299,10 +313,13 @@ class Slots:
 
 def end_child(error: BaseException | None) -> NoReturn:
     """End a process that a task forked, and that came back from the task: the job is the parent's."""
-    code = 0
-    if isinstance(error, SystemExit):
-        code = error.code if isinstance(error.code, int) else int(error.code is not None)
-    elif error is not None:
-        os.write(2, attempt.trace_of(error).encode("utf-8", "backslashreplace"))
-        code = 1
-    os._exit(code)
+    code = 1
+    try:
+        if isinstance(error, SystemExit):
+            code = error.code if isinstance(error.code, int) else int(error.code is not None)
+        elif error is None:
+            code = 0
+        else:
+            os.write(2, attempt.trace_of(error).encode("utf-8", "backslashreplace"))
+    finally:
+        os._exit(code)

@@ -38,11 +38,15 @@ _logger = logging.getLogger("gqueue.supervisor")
 
 @frozen
 class End:
-    """How a process ended: its exit code (128 + N for signal N), whether it had come up, how long it lived."""
+    """How a process ended: its exit code (128 + N for signal N), whether it had come up, how long it lived.
+
+    *sent* are the signals that were passed on to it.
+    """
 
     code: int
     came_up: bool
     lived_ms: int
+    sent: frozenset[int] = frozenset()
 
 
 @frozen
@@ -88,8 +92,27 @@ def after_end(
     return Restart(round(most * (0.5 + 0.5 * jitter)), failures)
 
 
+def passed_on(number: int, *, came_up: bool) -> int:
+    """Return what to send to a process when the signal *number* came.
+
+    INT would show a traceback of an interpreter that only starts, and end it with any code; TERM asks for the same.
+    """
+    return signal.SIGTERM if number == signal.SIGINT and not came_up else number
+
+
+def code_left(end: End, verdict: Restart | Leave | GiveUp) -> int:
+    """Return the exit code that the *end* of a process leaves behind.
+
+    What is started again is no end yet: if all are to end before it is, it has failed nobody. And an interpreter that
+    only starts has no handlers yet, and no jobs: the signal that we passed on ended it as it should.
+    """
+    if isinstance(verdict, Restart) or (not end.came_up and end.code - 128 in end.sent):
+        return 0
+    return end.code
+
+
 def exit_code(codes: Iterable[int]) -> int:
-    """Return the worst exit code: the highest of the last one of each process, 0 if there is none."""
+    """Return the worst exit code: the highest that a process left behind, 0 if there is none."""
     return max(codes, default=0)
 
 
@@ -105,6 +128,7 @@ class Child:
     start_at: float | None = 0.0
     failures: int = 0
     code: int = 0
+    sent: set[int] = field(factory=set)
 
 
 @define
@@ -123,8 +147,12 @@ class Supervisor:
     _signals: "deque[int]" = field(factory=deque)
     _children: list[Child] = field(factory=list)
 
-    def run(self) -> int:
-        """Supervise until the last process has ended; return the exit code. Must run in the main thread."""
+    def run(self, *, last: bool = False) -> int:
+        """Supervise until the last process has ended; return the exit code. Must run in the main thread.
+
+        *last*: nothing but the end of this process follows, so what was passed on stays ignored; else those that had
+        handlers before get them back.
+        """
         self._children = [Child(index) for index in range(self.processes)]
         near, far = socket.socketpair()
         near.setblocking(False)
@@ -140,7 +168,7 @@ class Supervisor:
         finally:
             signal.set_wakeup_fd(woken)
             for number, handler in before.items():
-                signal.signal(number, handler)
+                signal.signal(number, signal.SIG_IGN if last and number in PASSED_ON else handler)
             for child in self._children:
                 self._hang_up(child)
             near.close()
@@ -170,7 +198,10 @@ class Supervisor:
             self._ending = True
         for child in self._children:
             if child.process is not None:
-                child.process.send_signal(number)
+                self._hear(child)
+                sent = passed_on(number, came_up=child.came_up)
+                child.sent.add(sent)
+                child.process.send_signal(sent)
 
     def _look_after(self, child: Child) -> None:
         if child.process is not None and (status := child.process.poll()) is not None:
@@ -184,6 +215,7 @@ class Supervisor:
         here, there = socket.socketpair()
         here.setblocking(False)
         child.line, child.came_up, child.started, child.start_at = here, False, time.monotonic(), None
+        child.sent.clear()
         with there:
             try:
                 child.process = subprocess.Popen(
@@ -201,8 +233,9 @@ class Supervisor:
     def _ended(self, child: Child, code: int) -> None:
         self._hear(child)
         self._hang_up(child)
-        end = End(code, child.came_up, round((time.monotonic() - child.started) * 1000))
-        child.process, child.code = None, code
+        lived_ms = round((time.monotonic() - child.started) * 1000)
+        end = End(code, child.came_up, lived_ms, frozenset(child.sent))
+        child.process = None
         verdict = after_end(
             end,
             child.failures,
@@ -211,6 +244,7 @@ class Supervisor:
             any_came_up=self._any_came_up,
             jitter=random.random(),
         )
+        child.code = code_left(end, verdict)
         if isinstance(verdict, Restart):
             child.failures, child.start_at = verdict.failures, time.monotonic() + verdict.delay_ms / 1000
             said = "process %d ended (%s); it is started again in %.1f s"

@@ -56,6 +56,7 @@ class Watchdog:
         self._slots, self._stuck_after_s, self._main = slots, stuck_after_s, main_ident
         self._probe: Probe | None = None
         self._stuck_since: float | None = None
+        self._allowed_at = 0.0
         self.post: Callable[[Callable[[], None]], Any] = slots.loop.run_callback_threadsafe
         self.kill: Callable[[int, int], None] = signal.pthread_kill
         self.die: Callable[[str], None] = _die
@@ -82,13 +83,13 @@ class Watchdog:
         hog = self._hog()
         job = hog.job if hog is not None and hog.armed else None
         if job is not None and now < job.due and job.hits == 0:
-            self._stuck_since = None  # it hogs the hub within its limit: the others have to wait
+            self._stuck_since, self._allowed_at = None, now  # it hogs the hub within its limit: the others have to wait
             return TICK_S
         if self._stuck_since is None:
             self._stuck_since = min((now, *(each.deadline for each in overdue)))
         if job is not None and job.due <= now and now - probe.posted >= HASTE_S:
             self.kill(self._main, SIGNAL)
-        if now - max(self._stuck_since, probe.posted) >= self._stuck_after_s:
+        if now - max(self._stuck_since, probe.posted, self._allowed_at) >= self._stuck_after_s:
             self.die(f"the hub has not turned for {now - probe.posted:.0f} s: {self._tell(job)}")
         return HASTE_S
 

@@ -98,6 +98,14 @@ def perform(
     return worker.run()
 
 
+def workers_store(queue: "Queue") -> Any:
+    """Return the store that a worker of *queue* will have, to be tampered with; the producer's is another."""
+    assert queue.store  # the producer's, opened before
+    store = queue.open_store()
+    queue.open_store = lambda: store  # type: ignore[method-assign]
+    return store
+
+
 def until(condition: Callable[[], object], seconds: float = 10.0) -> Any:
     """Poll *condition* until it is true; return what it gave."""
     deadline = time.monotonic() + seconds

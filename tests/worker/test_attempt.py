@@ -15,7 +15,7 @@ from gqueue.core.retry import Cancelled, Failed, Rejected, RetryAsked, Succeeded
 from gqueue.errors import Reject, Retry
 from gqueue.store import codec
 from gqueue.store.codec import BadRecord, Record
-from gqueue.worker.attempt import MISSING, outcome_of
+from gqueue.worker.attempt import MISSING, outcome_of, text_of, trace_of
 from gqueue.worker.running import Interrupted, Known, RunningJob, Tasks
 
 
@@ -163,3 +163,94 @@ def test_task_registered_after_the_start_is_found() -> None:
 
 def test_attempt_counts_failures_and_crashes() -> None:
     assert job().attempt == 4
+
+
+class NoName(type):
+    @property
+    def __name__(cls) -> str:  # type: ignore[override]
+        raise ValueError
+
+
+class RaisesNotes(Exception):
+    @property
+    def __notes__(self) -> list[str]:
+        raise self
+
+
+class HasNoClass(Exception):
+    @property
+    def __class__(self) -> type:  # type: ignore[override]
+        raise RuntimeError("no class")
+
+
+class HasNoTraceback(TypeError):
+    __traceback__ = property(lambda self: 1 / 0)  # type: ignore[assignment]
+
+    def __str__(self) -> str:
+        raise SystemExit
+
+
+class Recurses(Exception):
+    def __str__(self) -> str:
+        return str(self)
+
+    __repr__ = __str__
+
+
+class ReturnsNoText(Exception):
+    __notes__ = 5  # type: ignore[assignment]
+
+    def __str__(self) -> str:
+        return 5  # type: ignore[return-value]
+
+
+class HasNoName(RaisesNotes, metaclass=NoName):
+    pass
+
+
+class HalfACharacter(Exception):
+    def __str__(self) -> str:
+        return "\ud800"
+
+
+EVIL: dict[str, type[BaseException]] = {
+    "RaisesNotes": RaisesNotes,
+    "HasNoClass": HasNoClass,
+    "HasNoTraceback": HasNoTraceback,
+    "Recurses": Recurses,
+    "ReturnsNoText": ReturnsNoText,
+    "HasNoName": HasNoName,
+    "HalfACharacter": HalfACharacter,
+}
+
+
+@pytest.mark.parametrize("name", EVIL)
+def test_exception_whose_own_code_fails_is_told_by_its_type(name: str) -> None:
+    error = raised(EVIL[name]())
+
+    assert name in text_of(error)
+    assert name in trace_of(error)
+    assert "in task" in trace_of(error)
+
+
+@pytest.mark.parametrize("name", ["RaisesNotes", "Recurses", "HasNoName"])
+def test_group_of_such_exceptions_and_one_caused_by_such_are_told_as_well(name: str) -> None:
+    evil: Any = EVIL[name]
+    effect, group = ValueError("its effect"), ExceptionGroup("together", [evil()])
+    effect.__cause__ = evil()
+    # Nothing may fail while one of them is being handled: pytest could not show it.
+    told = [text_of(effect), trace_of(effect), text_of(group), trace_of(group)]
+
+    assert "ValueError: its effect" in told[0]
+    assert "ValueError: its effect" in told[1]
+    assert "ExceptionGroup: together" in told[2]
+    assert "ExceptionGroup: together" in told[3]
+
+
+def test_depth_of_groups_and_length_of_causes_break_nothing() -> None:
+    group: Exception = ValueError("the innermost")
+    for _ in range(5_000):
+        group = ExceptionGroup("group", [group])
+
+    assert "group" in text_of(group)
+    assert "group" in trace_of(group)

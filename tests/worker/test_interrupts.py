@@ -4,8 +4,12 @@ import os
 import time
 from typing import Any
 
+import pytest
+
 import gqueue
 from tests.worker.stage import dead, perform, play, tell, until
+
+pytestmark = pytest.mark.slow
 
 
 def scene_of_time_limits() -> dict[str, Any]:

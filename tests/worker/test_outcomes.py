@@ -388,3 +388,38 @@ def test_in_a_child_that_a_task_forks_there_is_no_worker() -> None:
     assert scene["notes"] == ["", "child exits", "child is killed", "child raises", "child returns", "neighbour"]
     assert scene.code == 0
     assert scene.log.count("Traceback") == scene.log.count("ValueError: in the child") == 1, scene.log
+
+
+def scene_of_forks_beside_connections(url: str) -> dict[str, Any]:
+    import subprocess
+
+    queue = gqueue.Queue(f"forks{os.getpid()}", url, lease=1.5)
+
+    @queue.task(max_attempts=1)
+    def forks() -> int:
+        queue.stats()
+        child = os.fork()
+        if child == 0:
+            os._exit(0 if queue.stats().running == 1 else 1)
+        for _ in range(20):
+            queue.stats()
+        _, status = os.waitpid(child, 0)
+        return os.waitstatus_to_exitcode(status)
+
+    @queue.task(max_attempts=1)
+    def starts_a_program() -> str:
+        return subprocess.run(["echo", "hello"], capture_output=True, text=True, check=True).stdout
+
+    def script(_: Any) -> None:
+        tell(results=[task.enqueue().result(timeout=20) for task in (forks, starts_a_program)])
+
+    return {"code": perform(queue, script)}
+
+
+def test_child_that_a_task_forks_lets_go_of_the_connections_without_a_word(redis_url: str) -> None:
+    scene = play(scene_of_forks_beside_connections, redis_url)
+
+    assert scene["results"] == [0, "hello\n"]
+    assert scene["code"] == 0
+    assert "Exception ignored" not in scene.log, scene.log
+    assert "Traceback" not in scene.log, scene.log

@@ -11,7 +11,9 @@ import pytest
 
 import gqueue
 from tests.servers import Server
-from tests.worker.stage import ROOT, Played, dead, perform, play, played, start, tell, until
+from tests.worker.stage import ROOT, Played, dead, perform, play, played, start, tell, until, workers_store
+
+pytestmark = pytest.mark.slow
 
 
 def sleeper(queue: gqueue.Queue, started: list[str]) -> Any:
@@ -192,7 +194,7 @@ def scene_of_a_store_that_fails() -> dict[str, Any]:
     queue = gqueue.Queue("q", "memory:", lease=1.5)
     started: list[str] = []
     sleeps = sleeper(queue, started)
-    store = queue.open_store()
+    store = workers_store(queue)
     real = store.settle_and_claim
     calls: list[tuple[int, tuple[str, ...], int]] = []
     away = [False]
@@ -203,8 +205,7 @@ def scene_of_a_store_that_fails() -> dict[str, Any]:
             raise gqueue.StoreUnavailable("away")
         return real(worker, call, done, settlements, limit)
 
-    setattr(store, "settle_and_claim", flaky)  # noqa: B010
-    queue.open_store = lambda: store  # type: ignore[method-assign]
+    store.settle_and_claim = flaky
     handle = sleeps.enqueue(0.2)
 
     def script(_: Any) -> None:
@@ -238,7 +239,7 @@ def scene_of_a_reply_that_lost_its_jobs() -> dict[str, Any]:
     queue = gqueue.Queue("q", "memory:", lease=0.6)
     started: list[str] = []
     sleeps = sleeper(queue, started)
-    store = queue.open_store()
+    store = workers_store(queue)
     real = store.settle_and_claim
     dropped: list[str] = []
 
@@ -249,8 +250,7 @@ def scene_of_a_reply_that_lost_its_jobs() -> dict[str, Any]:
             return evolve(reply, jobs=reply.jobs[:1])
         return reply
 
-    setattr(store, "settle_and_claim", forgetful)  # noqa: B010
-    queue.open_store = lambda: store  # type: ignore[method-assign]
+    store.settle_and_claim = forgetful
     handles = queue.enqueue_many(sleeps.job(0.05) for _ in range(4))
 
     def script(_: Any) -> None:
@@ -448,13 +448,12 @@ def scene_of_an_end_without_a_store() -> dict[str, Any]:
 
     process.GIVE_UP_S = 0.5
     queue = gqueue.Queue("q", "memory:", lease=1.5)
-    store = queue.open_store()
+    store = workers_store(queue)
 
     def away(*_: Any, **__: Any) -> Any:
         raise gqueue.StoreUnavailable("away")
 
-    setattr(store, "leave", away)  # noqa: B010
-    queue.open_store = lambda: store  # type: ignore[method-assign]
+    store.leave = away
     return {"code": perform(queue, grace_ms=200)}
 
 
@@ -467,7 +466,7 @@ def test_worker_that_cannot_give_its_jobs_back_says_so_and_ends_with_1() -> None
 
 def scene_without_a_server() -> dict[str, Any]:
     queue = gqueue.Queue("q", "redis://127.0.0.1:1/0", retry_for=0.2)
-    return {"code": perform(queue)}
+    return {"code": perform(queue, lambda _: time.sleep(60))}
 
 
 def test_server_that_cannot_be_reached_at_the_start_is_exit_code_3() -> None:
@@ -511,3 +510,31 @@ def test_each_job_is_one_short_line_of_the_log() -> None:
     assert len(lines[second]) < 200
     assert "never_ends() timed out: ran past its limit of 0.1 s; dead" in lines[third]
     assert len(lines) == 3
+
+
+def scene_without_a_server_that_is_told_to_end() -> dict[str, Any]:
+    import signal
+
+    from gqueue.config import WorkerOptions
+    from gqueue.worker import Worker
+
+    queue = gqueue.Queue("q", "redis://127.0.0.1:1/0", retry_for=0.2)
+    store = workers_store(queue)
+    real = store.register
+    workers: list[Any] = []
+
+    def register(worker_id: str) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+        until(lambda: workers[0]._ends_heard)
+        real(worker_id)
+
+    store.register = register
+    workers.append(Worker([queue], WorkerOptions()))
+    return {"code": workers[0].run()}
+
+
+def test_worker_that_is_told_to_end_while_no_server_can_be_reached_ends_cleanly() -> None:
+    scene = play(scene_without_a_server_that_is_told_to_end)
+
+    assert scene["code"] == 0
+    assert "127.0.0.1:1" in scene.log

@@ -2,6 +2,7 @@
 
 import inspect
 import sys
+from collections.abc import Iterator
 from types import FrameType, SimpleNamespace
 from typing import Any
 
@@ -10,10 +11,13 @@ import pytest
 
 from gqueue.core.dispatch import Why
 from gqueue.core.model import MOVE_BYTES, MOVE_LIMIT, Backoff, ClaimedJob, Settlement
-from gqueue.store.codec import Record, decode_outcome, encode_record
+from gqueue.job import current
+from gqueue.store.codec import Record, decode_outcome, decode_report, encode_record
+from gqueue.worker import attempt
 from gqueue.worker.pump import Pump
 from gqueue.worker.running import Tasks
 from gqueue.worker.slots import Slot, Slots
+from tests.worker.test_attempt import EVIL, RaisesNotes
 
 
 class Home:
@@ -31,6 +35,7 @@ class Home:
         self.done: list[str] = []
         self.settlements: list[Settlement] = []
         self.ended: list[int] = []
+        self.owner: Any = None
 
     def job_ended(self, outcomes: int) -> None:
         self.ended.append(outcomes)
@@ -46,6 +51,13 @@ def settle_down(slots: Slots) -> None:
     """Let the hub turn until nothing is about to run."""
     for _ in range(5):
         gevent.sleep(0)
+
+
+@pytest.fixture(autouse=True)
+def no_job_left() -> Iterator[None]:
+    """Have no later test of this process run in a job of one here."""
+    yield
+    current.set(None)
 
 
 @pytest.fixture
@@ -185,6 +197,58 @@ def test_blow_of_the_watchdog_after_the_tasks_end_leaves_its_outcome_as_it_is(en
         assert (settlement.move, settlement.reason) == ("bury", "failed")
         assert decode_outcome(settlement.outcome).error == "ValueError: its own"
     assert slot.armed is False
+    slots.close()
+
+
+@pytest.mark.parametrize("name", EVIL)
+@pytest.mark.parametrize("ttl_ms", [0, 1_000])
+def test_exception_that_cannot_be_shown_ends_its_job_and_not_the_slot(name: str, ttl_ms: int, stuck: list[Any]) -> None:
+    def raises(_: str) -> None:
+        raise EVIL[name]
+
+    slots, home = Slots(1, stuck.append), Home(raises, print_nothing, result_ttl_ms=ttl_ms)
+    slots.hand_over(home, [*jobs("raises", "a"), *jobs("print_nothing", "b")])  # type: ignore[arg-type]
+    settle_down(slots)
+
+    settlement = home.settlements[0]
+    assert (settlement.job_id, settlement.move, settlement.reason) == ("a", "bury", "failed")
+    assert decode_report(settlement.report).error
+    assert home.ended == [1, 1]
+    assert (len(slots.idle), slots.running()) == (1, [])
+    slots.close()
+
+
+def test_what_gets_out_of_the_making_of_an_outcome_fails_the_job(
+    stuck: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def breaks(*_: Any) -> Any:
+        raise RaisesNotes
+
+    monkeypatch.setattr(attempt, "outcome_of", breaks)
+    slots, home = Slots(1, stuck.append), Home(print_nothing, result_ttl_ms=1_000)
+    slots.hand_over(home, jobs("print_nothing", "a", "b"))  # type: ignore[arg-type]
+    settle_down(slots)
+
+    assert [(s.job_id, s.reason) for s in home.settlements] == [("a", "failed"), ("b", "failed")]
+    assert len(slots.idle) == 1
+    slots.close()
+
+
+def test_outcome_that_cannot_be_settled_at_all_is_a_fault_of_the_worker_and_not_the_end_of_a_slot(
+    stuck: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def breaks(*_: Any, **__: Any) -> Any:
+        raise RaisesNotes
+
+    monkeypatch.setattr("gqueue.worker.slots.settle", breaks)
+    faults: list[BaseException] = []
+    slots, home = Slots(1, stuck.append), Home(print_nothing, result_ttl_ms=1_000)
+    home.owner = SimpleNamespace(give_up=faults.append)
+    slots.hand_over(home, jobs("nobody", "a"))  # type: ignore[arg-type]
+    settle_down(slots)
+
+    assert [type(fault) for fault in faults] == [RaisesNotes]
+    assert (len(slots.idle), slots.running()) == (1, [])
     slots.close()
 
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from attrs import evolve
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -21,12 +22,14 @@ from gqueue.worker.supervisor import (
     Leave,
     Restart,
     after_end,
+    code_left,
     exit_code,
+    passed_on,
 )
 from tests.conftest import wait_until
 
 ends = st.builds(
-    End, st.sampled_from([0, 1, 2, 3, 4, 137]), st.booleans(), st.sampled_from([0, 100, STEADY_MS - 1, STEADY_MS])
+    End, st.sampled_from([0, 1, 2, 3, 4, 137, 143]), st.booleans(), st.sampled_from([0, 100, STEADY_MS - 1, STEADY_MS])
 )
 failures = st.integers(0, 100)
 jitters = st.floats(0, 1, exclude_max=True)
@@ -76,6 +79,33 @@ def test_clean_end_is_final_in_a_burst_only() -> None:
     assert after_end(end, 0, ending=False, burst=False, any_came_up=True, jitter=0.0) == Restart(250, 1)
 
 
+@given(ends, st.sampled_from([Leave(), GiveUp(1), Restart(250, 1)]), st.sets(st.sampled_from([2, 10, 15, 20])))
+def test_only_what_ended_for_good_and_not_by_our_signal_in_its_start_leaves_its_code(
+    end: End, verdict: Leave | GiveUp | Restart, sent: set[int]
+) -> None:
+    left = code_left(evolve(end, sent=frozenset(sent)), verdict)
+    assert left in (0, end.code)
+    if isinstance(verdict, Restart):
+        assert left == 0
+    elif end.came_up or end.code < 128:
+        assert left == end.code
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1])
+def test_interpreter_that_was_ended_by_the_signal_passed_on_ended_well(number: int) -> None:
+    starting = End(128 + number, came_up=False, lived_ms=20, sent=frozenset([number]))
+    assert code_left(starting, Leave()) == 0
+    assert code_left(evolve(starting, sent=frozenset()), Leave()) == 128 + number  # somebody else's
+    assert code_left(evolve(starting, came_up=True), Leave()) == 128 + number  # it had handlers, and jobs
+
+
+def test_interpreter_that_only_starts_gets_term_for_int() -> None:
+    assert passed_on(signal.SIGINT, came_up=False) == signal.SIGTERM
+    assert passed_on(signal.SIGINT, came_up=True) == signal.SIGINT
+    for number in (signal.SIGTERM, signal.SIGTSTP, signal.SIGUSR1):
+        assert passed_on(number, came_up=False) == passed_on(number, came_up=True) == number
+
+
 def test_exit_code_is_the_worst() -> None:
     assert exit_code([]) == 0
     assert exit_code([0, 4, 1]) == 4
@@ -108,6 +138,15 @@ sys.exit(Supervisor(command, int(processes), burst=burst == "True").run())
 """
 
 WORKS = 'line.sendall(b"u"); tell("up", os.getpid(), os.getsid(0)); tell("line gone", line.recv(1))'
+
+
+def exists(pid: int) -> bool:
+    """Return whether there is such a process, be it one that has ended and was not waited for."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
 
 
 class Supervised:
@@ -199,6 +238,27 @@ def test_child_that_dies_when_all_are_quiet_is_not_started_again(supervise) -> N
     assert len(group.pids()) == 1
 
 
+def test_child_that_had_not_come_up_when_it_was_told_to_end_had_nothing_to_spoil(supervise) -> None:
+    group = supervise('signal.signal(signal.SIGTERM, signal.SIG_DFL); tell("up", os.getpid()); time.sleep(60)')
+    group.await_up()
+    group.process.terminate()
+    assert group.await_end()[0] == 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_end_while_children_wait_to_be_started_again_or_are_in_their_start_is_a_clean_one(supervise, number) -> None:
+    once = 'if index and "crashed" not in open(os.path.join(folder, "told")).read():\n'
+    crash = '    line.sendall(b"u"); tell("crashed", os.getpid()); os._exit(9)\n'
+    starting = 'signal.signal(signal.SIGTERM, signal.SIG_DFL); tell("up", os.getpid()); time.sleep(60)'
+    group = supervise('tell("here")\n' + once + crash + starting)
+    wait_until(lambda: group.told("up") and group.told("crashed"))
+    wait_until(lambda: not exists(int(group.told("crashed")[0][1])))  # the supervisor has heard of it
+    group.process.send_signal(number)
+    code, said = group.await_end()
+    assert code == 0, said
+    assert "Traceback" not in said
+
+
 def test_children_see_the_end_of_a_supervisor_that_is_killed(supervise) -> None:
     group = supervise(WORKS)
     group.await_up()
@@ -220,13 +280,14 @@ def test_code_with_which_it_gave_up_stands_whatever_the_others_end_with(supervis
     assert group.await_end()[0] == 2
 
 
+@pytest.mark.slow
 def test_child_that_had_come_up_once_is_started_again_though_redis_is_away(supervise) -> None:
     once = 'tell("up", os.getpid())\nif open(os.path.join(folder, "told")).read().count("up") > 1: sys.exit(3)\n'
     group = supervise(once + 'line.sendall(b"u"); sys.exit(3)', processes=1)
     group.await_up(3)
     group.process.terminate()
     code, said = group.await_end()
-    assert code in (0, 3, 143)  # as far as the last one had come
+    assert code in (0, 3)  # 3: it ended by itself when the signal was here
     assert "giving up" not in said
 
 

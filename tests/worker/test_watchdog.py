@@ -99,6 +99,20 @@ def test_hog_within_its_limit_is_left_alone_however_long_others_wait(monkeypatch
     assert (hub.signals, hub.deaths) == (0, [])
 
 
+def test_the_end_of_a_long_hog_within_its_limit_is_not_taken_for_a_hub_that_hangs(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    hub = Hub(monkeypatch, 1_000.0, 101.0)
+    hub.hog = hub.slots[0]
+    hub.look_for(60)
+    hub.slots[0].armed = False  # it has ended, and the hub is about to turn
+    hub.look(0.02)
+
+    assert hub.deaths == []
+    hub.look_for(31)
+    assert len(hub.deaths) == 1
+
+
 def test_hog_that_takes_no_notice_ends_the_process_after_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
     hub = Hub(monkeypatch, 99.0)
     hub.hog = hub.slots[0]

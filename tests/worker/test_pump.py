@@ -1,0 +1,104 @@
+"""A pump's calls, as the log tells of them."""
+
+import logging
+import os
+from typing import Any
+
+import gqueue
+from gqueue.errors import GqueueError
+from tests.worker.stage import dead, perform, play, tell, until, workers_store
+
+
+def scene_of_a_paused_queue() -> dict[str, Any]:
+    queue = gqueue.Queue("q", "memory:", lease=1.5)
+    lines: list[str] = []
+
+    class Listener(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            if "paused" in record.getMessage() or "resumed" in record.getMessage():
+                lines.append(f"{record.levelname} {record.getMessage()}")
+
+    logging.getLogger("gqueue.worker").addHandler(Listener())
+
+    @queue.task
+    def nothing() -> None: ...
+
+    queue.pause()
+
+    def script(_: Any) -> None:
+        until(lambda: len(lines) == 1)
+        queue.resume()
+        nothing.enqueue().wait(5)
+        until(lambda: len(lines) == 2)
+        for _ in range(5):
+            nothing.enqueue().wait(5)
+        queue.pause()
+        nothing.options(delay=0.01).enqueue()  # has the worker call, which finds it paused
+        until(lambda: len(lines) == 3)
+
+    return {"code": perform(queue, script), "lines": lines}
+
+
+def test_worker_says_once_a_change_that_its_queue_is_paused_or_resumed() -> None:
+    scene = play(scene_of_a_paused_queue)
+
+    paused = "WARNING queue q is paused: nothing is claimed until `gqueue resume`"
+    assert scene["lines"] == [paused, "INFO queue q is resumed", paused]
+    assert scene["code"] == 0
+
+
+def scene_of_an_answer_that_cannot_be_read(operation: str) -> dict[str, Any]:
+    queue = gqueue.Queue("q", "memory:", lease=1.5)
+    store = workers_store(queue)
+    real, answers = getattr(store, operation), iter(["refused", "unreadable"])
+
+    def answer(*arguments: Any) -> Any:
+        match next(answers, None):
+            case "refused":
+                raise GqueueError("not now")
+            case "unreadable":
+                raise UnicodeDecodeError("utf-8", b"\xff", 0, 1, "invalid start byte")
+        return real(*arguments)
+
+    setattr(store, operation, answer)
+    return {"code": perform(queue, lambda worker: until(lambda: worker.stopped or worker._ending.ready()))}
+
+
+def test_worker_ends_with_an_answer_that_cannot_be_read_and_does_not_ask_for_it_for_ever() -> None:
+    scene = play(scene_of_an_answer_that_cannot_be_read, "settle_and_claim")
+
+    assert scene["code"] == 1
+    assert "the call is repeated until it is answered" in scene.log  # the refusal
+    assert "CRITICAL gqueue is at fault, and ends: UnicodeDecodeError" in scene.log
+    assert scene.log.count("Traceback") == 2
+
+
+def scene_of_damaged_jobs(url: str) -> dict[str, Any]:
+    queue = gqueue.Queue(f"damaged{os.getpid()}", url, lease=1.5)
+
+    @queue.task
+    def double(number: int) -> int:
+        return 2 * number
+
+    jobs = [double.options(job_id=f"j{number}").enqueue(number) for number in range(3)]
+    client, prefix = queue.store._client, queue.store._keys.prefix  # type: ignore[attr-defined]
+    client.call("hset", (b"HSET", prefix + b"attempts", "j0", "abc"))
+    client.call("hset", (b"HSET", prefix + b"crashes", "j1", b"\xff"))
+    for name, record in ((b"\xfe", b"{}"), (b"\xff", b'{"task":"double","args":[4]}')):
+        client.call("zadd", (b"ZADD", prefix + b"ready", -1, b"0000000000000" + name))
+        client.call("hset", (b"HSET", prefix + b"jobs", name, b"00000000000000 " + record))
+
+    def script(_: Any) -> None:
+        tell(results=[job.result(timeout=5) for job in jobs])
+        until(lambda: queue.stats().running == 0)
+        tell(dead=dead(queue), succeeded=queue.stats().counters["succeeded"])
+
+    return {"code": perform(queue, script)}
+
+
+def test_damaged_counters_and_ids_stop_nobody(redis_url: str) -> None:
+    scene = play(scene_of_damaged_jobs, redis_url)
+
+    assert scene["results"] == [0, 2, 4]
+    assert [(name, letter[0]) for name, letter in scene["dead"].items()] == [("\udcfe", "bad_record")]
+    assert (scene["succeeded"], scene["code"]) == (4, 0)
