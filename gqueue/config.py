@@ -171,9 +171,3 @@ class WorkerOptions:
     weights: tuple[int, ...] | None = None
     stuck_after_ms: int = 30_000
     log_jobs: bool = False
-
-
-def failpoints(environ: Mapping[str, str] = os.environ) -> Mapping[str, str]:
-    """Return the failpoints that are switched on, name -> action, from GQUEUE_FAILPOINTS (`name=action,...`)."""
-    pairs = (part.partition("=") for part in environ.get("GQUEUE_FAILPOINTS", "").split(",") if part)
-    return {name.strip(): action.strip() for name, _, action in pairs}

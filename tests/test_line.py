@@ -114,6 +114,7 @@ def test_a_newcomer_does_not_overtake_who_waits(queue, task, pool, eventually, m
     assert waiting.result(20).status() == "ready"
 
 
+@pytest.mark.slow
 def test_twenty_producers_and_one_consumer_never_pass_the_capacity(make_queue, pool):
     queue = make_queue(capacity=10)
     task = queue.task(add)
@@ -191,6 +192,7 @@ def test_a_producer_whose_time_is_up_leaves_the_line(queue, task):
     assert not queue.producer.line._waiters
 
 
+@pytest.mark.slow
 def test_time_runs_anew_whenever_a_job_of_the_batch_gets_in(make_queue, pool, eventually):
     queue = make_queue(capacity=1)
     task = queue.task(add)
@@ -241,6 +243,7 @@ def test_an_exception_while_the_threads_start_leaves_nobody_in_line(queue, task,
     eventually(lambda: standing(queue) == 0)
 
 
+@pytest.mark.slow
 def test_without_another_thread_the_producer_fails_and_leaves_the_line(queue, task, monkeypatch, eventually):
     task.enqueue(1)
 
@@ -273,6 +276,7 @@ def test_who_leaves_makes_room_for_who_is_behind(queue, task, pool, eventually):
 # Tickets and hints.
 
 
+@pytest.mark.slow
 def test_a_ticket_is_kept_alive_while_its_producer_waits(queue, task, pool, eventually):
     first = task.enqueue(1)
     waiting = pool.submit(task.enqueue, 2)
@@ -288,6 +292,7 @@ def test_a_ticket_is_kept_alive_while_its_producer_waits(queue, task, pool, even
     assert waiting.result(20)
 
 
+@pytest.mark.slow
 def test_one_renewal_and_one_blocked_connection_serve_all_waiters(queue, task, pool, eventually):
     first = task.enqueue(1)
     renewals, waits = count(queue.store, "renew_tickets"), count(queue.store, "wait_room")
@@ -376,6 +381,7 @@ def test_hints_for_producers_that_left_are_not_kept_for_ever(queue, task, monkey
     assert len(line._early) == 1_000
 
 
+@pytest.mark.slow
 def test_the_threads_end_when_nobody_has_waited_for_a_while(queue, task, monkeypatch, eventually):
     monkeypatch.setattr("gqueue.attendant.LINGER_S", 0.0)
     monkeypatch.setattr("gqueue.line.POLL_S", 0.05)
@@ -464,6 +470,7 @@ def redis_queue(redis_url, queue_name):
     queue.close()
 
 
+@pytest.mark.slow
 def test_a_killed_producer_holds_nobody_up_for_long(redis_queue, redis_url, pool, eventually):
     task = redis_queue.task(add)
     first = task.enqueue(1)
@@ -558,6 +565,7 @@ print("all in,", "turned" if turns > 10 else "stood still")
     assert ranks == sorted(ranks)
 
 
+@pytest.mark.slow
 def test_a_killed_greenlet_and_a_gevent_timeout_leave_the_line(redis_queue, redis_url):
     redis_queue.task(add).enqueue("first")
     code = """
@@ -579,6 +587,7 @@ print(timed.value, time.monotonic() - began < 1)
     assert output(producer(redis_url, redis_queue.name, code, PATCH)) == "out of time True"
 
 
+@pytest.mark.slow
 def test_greenlets_that_a_fork_copied_put_nothing_in(redis_queue, redis_url):
     # gevent lets them go on in the child, where they would use the parent's numbers.
     first = redis_queue.task(add).enqueue("first")
@@ -671,6 +680,7 @@ print([name for name in ("gevent", "greenlet") if name in sys.modules])
     assert output(process) == "[]"
 
 
+@pytest.mark.slow
 def test_a_producer_that_waits_for_ever_waits_through_an_outage(queue_name, pool, eventually):
     with (
         Server(appendonly=True) as server,

@@ -243,8 +243,8 @@ def comparable(snapshot):
     "rules",
     [
         pytest.param(RULES, id="plain"),
-        pytest.param(evolve(RULES, max_crashes=2), id="suspects"),
-        pytest.param(evolve(RULES, max_crashes=2, aging_per_second=0.3), id="aging"),
+        pytest.param(evolve(RULES, max_crashes=2), id="suspects", marks=pytest.mark.slow),
+        pytest.param(evolve(RULES, max_crashes=2, aging_per_second=0.3), id="aging", marks=pytest.mark.slow),
     ],
 )
 def test_redis_does_what_the_model_does(server, rules):

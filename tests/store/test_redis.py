@@ -816,6 +816,7 @@ def test_greenlets_share_a_store(server: Server, queue_name: str):
     assert in_gevent(server, queue_name, code) == "True True True"
 
 
+@pytest.mark.slow
 def test_timeout_and_kill_in_the_middle_of_a_call_leave_no_reply_to_the_next(server: Server, queue_name: str):
     code = """
         import random
