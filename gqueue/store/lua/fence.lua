@@ -15,6 +15,7 @@
 local workers, lapsed, calls, asked, meta = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local lease_ms = ARGV[2]
 -- include: clock
+-- include: first
 -- include: touch
 
 local now = clock(ARGV[1])
@@ -26,10 +27,4 @@ for _, worker in ipairs(redis.call('ZRANGEBYSCORE', workers, '-inf', whole(now),
   redis.call('HDEL', asked, worker)
   redis.call('ZADD', lapsed, whole(now), worker)
 end
-local all = redis.call('ZRANGE', lapsed, 0, -1)
-table.sort(all)
-local first = {}
-for i = 1, math.min(#all, 1000) do
-  first[i] = all[i]
-end
-return {'ok', first}
+return {'ok', first(redis.call('ZRANGE', lapsed, 0, -1), 1000)}

@@ -32,6 +32,7 @@ local cancels, progress, awaited = KEYS[11], KEYS[12], KEYS[13]
 local wake, meta, stats = KEYS[14], KEYS[15], KEYS[16]
 local worker, limit, max_crashes, result_ttl_ms = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4]
 -- include: entry
+-- include: first
 -- include: suspect
 -- include: count
 -- include: finish
@@ -44,13 +45,8 @@ if not redis.call('ZSCORE', workers, worker) then
   return {'ok', 0}
 end
 redis.call('ZREM', ready, '') -- needs no memory: a full Redis lets the writes after it pass
-local all, ids = redis.call('HKEYS', running), {}
-table.sort(all)
-for i = 1, math.min(#all, limit) do
-  ids[i] = all[i]
-end
 local given_back, cancelled = 0, 0
-for _, id in ipairs(within_bytes(ids)) do
+for _, id in ipairs(within_bytes(first(redis.call('HKEYS', running), limit))) do
   redis.call('HDEL', running, id)
   local entry = redis.call('HGET', jobs, id)
   if not entry then

@@ -43,6 +43,7 @@ local LOST_REPORT = '{"error":"its workers were lost while they ran it"}'
 local LOST_OUTCOME = '{"state":"dead","reason":"worker_lost","error":"its workers were lost while they ran it"}'
 -- include: clock
 -- include: entry
+-- include: first
 -- include: touch
 -- include: suspect
 -- include: count
@@ -56,13 +57,8 @@ end
 local now = clock(ARGV[1])
 redis.call('ZREM', ready, '') -- needs no memory: a full Redis lets the writes after it pass
 touch(now, lease_ms)
-local all, ids = redis.call('HKEYS', running), {}
-table.sort(all)
-for i = 1, math.min(#all, limit) do
-  ids[i] = all[i]
-end
 local went_ready, went_suspect, buried, cancelled = 0, 0, 0, 0
-for _, id in ipairs(within_bytes(ids)) do
+for _, id in ipairs(within_bytes(first(redis.call('HKEYS', running), limit))) do
   redis.call('HDEL', running, id)
   local entry = redis.call('HGET', jobs, id)
   if not entry then
