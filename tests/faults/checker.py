@@ -1,0 +1,264 @@
+"""Judge a run by its history, in the terms of Jepsen's total-queue.
+
+attempted      a producer began to enqueue it
+acknowledged   the enqueue returned: the queue has promised to do it
+refused        the enqueue raised, and the job is certainly not in; indeterminate: attempted, and neither is known
+succeeded      at least one effect
+lost           acknowledged, no effect, and nowhere: neither among the dead letters nor still in the queue
+phantom        started or acknowledged, and never attempted
+duplicated     more than one effect; overlapping: two of its attempts ran at one time, in processes that were alive
+wrong          refused, and started nevertheless
+unfinished     still in the queue at the end of the drain
+recovery       from the fault that hit an attempt of a job to its next start; from its end, if it hit all (Redis, say)
+
+`check` is pure: events, samples and what was expected in, a `Verdict` out. Each finding is a line that begins with its
+kind, names the job, and tells the evidence; a run without findings is ok.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
+from pathlib import Path
+
+from attrs import frozen
+
+from tests.faults.history import Depth, Event, Run, depths, events, read_run
+from tests.faults.ledger import Entry, Ledger
+
+SHOWN = 10
+"""Findings of one kind that are told one by one; of the others there is the number."""
+STALE = "stale settlements refused"
+"""The name in a run's `reached` of settlements that came after the lease had lapsed."""
+
+
+@frozen(kw_only=True)
+class Verdict:
+    """What a run came to: plain data. Of the counts, all are of jobs but where it says otherwise."""
+
+    ok: bool
+    findings: tuple[str, ...]
+    attempted: int
+    acknowledged: int
+    indeterminate: int
+    refused: int
+    started: int
+    succeeded: int
+    lost: int
+    phantom: int
+    duplicated: int
+    overlapping: int
+    wrong: int
+    unfinished: int
+    dead: dict[str, int]
+    """Reason -> dead letters."""
+    faults: dict[str, int]
+    """What -> how often it was injected."""
+    reached: dict[str, int]
+    stale_refused: int
+    """Settlements."""
+    recovery_ms: tuple[int, ...]
+    """Of each recovery, in ascending order."""
+    inversions: int
+    max_depth: int
+    max_over: int
+    """By how much the depth was above the capacity at most."""
+
+    def recovery_s(self, share: float) -> float | None:
+        """Return the time that *share* of the recoveries did not exceed (0.5, 0.99, 1); None if there was none."""
+        return quantile_s(self.recovery_ms, share)
+
+
+def quantile_s(ascending_ms: tuple[int, ...], share: float) -> float | None:
+    """Return the nearest-rank quantile, in seconds."""
+    if not ascending_ms:
+        return None
+    rank = max(0, min(len(ascending_ms) - 1, -int(-share * len(ascending_ms) // 1) - 1))
+    return ascending_ms[rank] / 1000
+
+
+def check_folder(folder: Path) -> Verdict:
+    """Judge the run that left *folder*; see tests/faults/history.py for what is in it."""
+    return check(events(folder), read_run(folder), depths(folder))
+
+
+def check(history: Iterable[Event], run: Run, samples: Iterable[Depth] = ()) -> Verdict:
+    """Judge a run.
+
+    Args:
+        history: all events, in the order of time.
+        run: what was run, expected and reached.
+        samples: of the depth, in the order of time.
+    """
+    ledger = Ledger()
+    for event in history:
+        ledger.add(event)
+    max_depth, max_over = _depth(samples)
+    jobs = ledger.jobs.values()
+    recovery_ms = tuple(sorted(round(recovery.seconds * 1000) for recovery in ledger.recoveries))
+    findings = tuple(_Findings(ledger, run, max_over).all())
+    return Verdict(
+        ok=not findings,
+        findings=findings,
+        attempted=_count(jobs, lambda job: job.attempts > 0),
+        acknowledged=_count(jobs, lambda job: job.acknowledged_at > 0),
+        indeterminate=_count(jobs, lambda job: job.is_indeterminate),
+        refused=_count(jobs, lambda job: job.was_refused),
+        started=_count(jobs, lambda job: job.starts > 0),
+        succeeded=_count(jobs, lambda job: job.effects > 0),
+        lost=_count(jobs, is_lost),
+        phantom=_count(jobs, is_phantom),
+        duplicated=_count(jobs, lambda job: job.effects > 1),
+        overlapping=_count(jobs, lambda job: job.overlap[0] > 0),
+        wrong=_count(jobs, is_wrong),
+        unfinished=_count(jobs, lambda job: job.waiting),
+        dead=dict(Counter(job.dead for job in jobs if job.dead)),
+        faults=dict(Counter(fault.what for fault in ledger.faults)),
+        reached=run.reached,
+        stale_refused=run.reached.get(STALE, 0),
+        recovery_ms=recovery_ms,
+        inversions=ledger.inversions,
+        max_depth=max_depth,
+        max_over=max_over,
+    )
+
+
+def is_lost(job: Entry) -> bool:
+    """Return whether *job* was promised, was not done, and is nowhere."""
+    return job.acknowledged_at > 0 and not job.effects and not job.dead and not job.waiting
+
+
+def is_phantom(job: Entry) -> bool:
+    """Return whether *job* came out of the queue, or was acknowledged, although nobody tried to put it in."""
+    return not job.attempts and (job.starts + job.effects > 0 or job.acknowledged_at > 0)
+
+
+def is_wrong(job: Entry) -> bool:
+    """Return whether *job* ran although its producer was told that it is not in."""
+    return job.was_refused and job.starts + job.effects > 0
+
+
+def _count(jobs: Iterable[Entry], condition: Callable[[Entry], bool]) -> int:
+    return sum(map(condition, jobs))
+
+
+def _depth(samples: Iterable[Depth]) -> tuple[int, int]:
+    """Return the greatest depth, and by how much it exceeded what the capacity allowed, at most.
+
+    After the capacity was lowered, the jobs that wait already may go on to wait, and no other comes in: what is allowed
+    comes down with them.
+    """
+    deepest = over = allowed = before = 0
+    for sample in samples:
+        allowed = max(sample.capacity, min(allowed, before))
+        deepest = max(deepest, sample.depth)
+        over = max(over, sample.depth - allowed)
+        before = sample.depth
+    return deepest, over
+
+
+class _Findings:
+    """What of a run is not as it must be, kind by kind."""
+
+    def __init__(self, ledger: Ledger, run: Run, max_over: int) -> None:
+        self.ledger = ledger
+        self.run = run
+        self.expect = run.expect
+        self.max_over = max_over
+
+    def all(self) -> Iterator[str]:
+        jobs = self.ledger.jobs.values()
+        yield from self._nothing_done()
+        expect = self.expect
+        yield from self._beyond("lost", expect.lost, filter(is_lost, jobs), self._last)
+        if expect.lost_within_s is not None:
+            old = (job for job in jobs if is_lost(job) and not self._near_a_fault(job.acknowledged_at))
+            yield from self._beyond("lost of old", 0, old, self._last)
+        yield from self._beyond("phantom", expect.phantom, filter(is_phantom, jobs), self._last)
+        yield from self._beyond(
+            "duplicated", expect.duplicated, (job for job in jobs if job.effects > 1), self._effects
+        )
+        yield from self._beyond(
+            "overlapping", expect.overlapping, (job for job in jobs if job.overlap[0]), self._overlap
+        )
+        yield from self._beyond("wrong", 0, filter(is_wrong, jobs), self._refused)
+        yield from self._beyond("unfinished", 0, (job for job in jobs if job.waiting), self._last)
+        for reason in sorted({job.dead for job in jobs if job.dead}):
+            letters = (job for job in jobs if job.dead == reason)
+            yield from self._beyond(f"dead as {reason}", expect.dead.get(reason, 0), letters, self._last)
+        yield from self._late()
+        yield from self._bounds()
+
+    def _nothing_done(self) -> Iterator[str]:
+        if not any(job.acknowledged_at for job in self.ledger.jobs.values()):
+            yield "empty: no job was acknowledged, so the run shows nothing"
+
+    def _bounds(self) -> Iterator[str]:
+        """Yield what is said of the whole run, not of jobs."""
+        expect, ledger = self.expect, self.ledger
+        if expect.depth_over is not None and self.max_over > expect.depth_over:
+            yield f"depth: {self.max_over} jobs above the capacity, at most {expect.depth_over} were expected"
+        if expect.inversions is not None and ledger.inversions > expect.inversions:
+            started, overtaken = ledger.first_inversion
+            first = f"first {self._named(ledger.jobs[started])} before {self._named(ledger.jobs[overtaken])}"
+            yield f"order: {ledger.inversions} jobs overtook a more urgent one, {expect.inversions} expected; {first}"
+        for name in expect.reached:
+            if not self.run.reached.get(name):
+                yield f"not reached: {name}: the fault was not met, so the run shows nothing about it"
+        for finding in self.run.fsck:
+            yield f"fsck: {finding}"
+
+    def _beyond(
+        self, kind: str, bound: int | None, jobs: Iterable[Entry], evidence: Callable[[Entry], str]
+    ) -> Iterator[str]:
+        """Yield a line for each of the first of *jobs*, and one with their number, if they are more than *bound*."""
+        if bound is None:
+            return
+        found = list(jobs)
+        if len(found) <= bound:
+            return
+        for job in islice(found, SHOWN):
+            yield f"{kind}: {self._named(job)}: {evidence(job)}"
+        if bound or len(found) > SHOWN:
+            yield f"{kind}: {len(found)} jobs in all, at most {bound} expected"
+
+    def _late(self) -> Iterator[str]:
+        bound = self.expect.recovery_s
+        if bound is None:
+            return
+        late = sorted((r for r in self.ledger.recoveries if r.seconds > bound), key=lambda r: -r.seconds)
+        for recovery in islice(late, SHOWN):
+            hit = f"hit by {recovery.fault} at {self._at(recovery.hit_at)}"
+            again = f"started again {recovery.seconds:.3f} s later, at most {bound:g} s expected"
+            yield f"late: {self._named(self.ledger.jobs[recovery.job])}: {hit}, {again}"
+        if len(late) > SHOWN:
+            yield f"late: {len(late)} of {len(self.ledger.recoveries)} recoveries in all"
+
+    def _near_a_fault(self, at: int) -> bool:
+        within_ns = int((self.expect.lost_within_s or 0) * 1e9)
+        return any(fault.began - within_ns <= at <= fault.ended for fault in self.ledger.faults)
+
+    def _last(self, job: Entry) -> str:
+        acknowledged = (
+            f"acknowledged at {self._at(job.acknowledged_at)}" if job.acknowledged_at else "never acknowledged"
+        )
+        done = f"{job.attempts} calls to enqueue, {job.starts} starts, {job.effects} effects"
+        return f"{acknowledged}; {done}; last: {job.last} in process {job.last_pid} at {self._at(job.last_at)}"
+
+    def _effects(self, job: Entry) -> str:
+        (first_at, first_pid), (last_at, last_pid) = job.first_effect, job.last_effect
+        ends = f"first in process {first_pid} at {self._at(first_at)}, last in {last_pid} at {self._at(last_at)}"
+        return f"{job.effects} effects, {ends}"
+
+    def _overlap(self, job: Entry) -> str:
+        at, pid, other = job.overlap
+        return f"started in process {pid} at {self._at(at)} while it still ran in {other}"
+
+    def _refused(self, job: Entry) -> str:
+        return f"refused ({job.refused_why}), and started at {self._at(job.started_at)}"
+
+    def _named(self, job: Entry) -> str:
+        return f"{job.job} ({job.id})" if job.id else job.job
+
+    def _at(self, t: int) -> str:
+        """Return a moment as seconds since the run's first event."""
+        return f"{(t - self.ledger.began) / 1e9:.3f} s"

@@ -1,0 +1,260 @@
+"""What became of each job of a run: the history folded, event by event, into one entry a job.
+
+Nothing is judged here, see checker.py. Events come in the order of time, off by milliseconds where threads wrote. What
+is kept grows with the jobs, not with the events.
+"""
+
+from collections import deque
+from heapq import heappop, heappush
+
+from attrs import define, field
+
+from tests.faults.history import Event
+
+FATAL = "kill -9"
+"""A fault of this name with a pid ends all that its process runs."""
+LAST_WORDS_NS = 1_000_000_000
+"""A killed process may still write for so long after the line of the fault: that line comes first."""
+WELL_BEFORE_NS = 1_000_000_000
+"""A job is overtaken if it was acknowledged so long before a less urgent one started: more than a claim takes."""
+
+
+@define
+class Entry:
+    """One job: how often each thing happened to it, and the times that findings tell as evidence (ns, 0: never)."""
+
+    job: str
+    id: str = ""
+    priority: float = 0.0
+    attempts: int = 0
+    refused: int = 0
+    unknown: int = 0
+    acknowledged_at: int = 0
+    refused_why: str = ""
+    starts: int = 0
+    started_at: int = 0
+    effects: int = 0
+    first_effect: tuple[int, int] = (0, 0)
+    """When, and in which process."""
+    last_effect: tuple[int, int] = (0, 0)
+    overlap: tuple[int, int, int] = (0, 0, 0)
+    """Of the first two attempts that ran at one time: when the second started, in which process, beside which."""
+    dead: str = ""
+    waiting: bool = False
+    last: str = ""
+    last_at: int = 0
+    last_pid: int = 0
+
+    @property
+    def was_refused(self) -> bool:
+        """Return whether the job is certainly not in the queue: every call with it was refused."""
+        return not self.acknowledged_at and not self.unknown and 0 < self.attempts <= self.refused
+
+    @property
+    def is_indeterminate(self) -> bool:
+        """Return whether the job may be in the queue, or not."""
+        return self.attempts > 0 and not self.acknowledged_at and not self.was_refused
+
+
+@define(eq=False)
+class Fault:
+    """A fault: when it began and when it ended, which is the same moment if nothing healed it."""
+
+    what: str
+    pid: int
+    began: int
+    ended: int
+
+
+@define
+class Recovery:
+    """A job that a fault hit started again: so long after the hit."""
+
+    job: str
+    fault: str
+    hit_at: int
+    started_at: int
+
+    @property
+    def seconds(self) -> float:
+        """Return how long it took."""
+        return (self.started_at - self.hit_at) / 1e9
+
+
+@define
+class _Hit:
+    """A fault struck a running attempt of a job, or one that its worker held."""
+
+    fault: Fault
+    at: int
+
+
+@define
+class Ledger:
+    """The entries of a run, its faults and its recoveries; `add` every event, in order."""
+
+    jobs: dict[str, Entry] = field(factory=dict)
+    faults: list[Fault] = field(factory=list)
+    recoveries: list[Recovery] = field(factory=list)
+    inversions: int = 0
+    first_inversion: tuple[str, str] = ("", "")
+    """The job that started, and the one that it overtook."""
+    began: int = 0
+    _by_id: dict[str, str] = field(factory=dict)
+    _open: dict[str, list[tuple[int, int]]] = field(factory=dict)
+    """Job -> its attempts that run: process, attempt."""
+    _running: dict[int, set[str]] = field(factory=dict)
+    """Process -> jobs that it runs."""
+    _killed: dict[int, int] = field(factory=dict)
+    _hits: dict[str, _Hit] = field(factory=dict)
+    _unhealed: dict[str, list[Fault]] = field(factory=dict)
+    _acknowledged: deque[tuple[int, float, str]] = field(factory=deque)
+    _overtakable: list[tuple[float, int, str]] = field(factory=list)
+
+    def add(self, event: Event) -> None:
+        """Enter *event*."""
+        self.began = self.began or event.t
+        if event.job:
+            entry = self.jobs.get(event.job)
+            if entry is None:
+                entry = self.jobs[event.job] = Entry(event.job)
+            if event.id and not entry.id:
+                entry.id = event.id
+                self._by_id[event.id] = event.job
+            entry.last, entry.last_at, entry.last_pid = event.e, event.t, event.pid
+            _OF_JOBS[event.e](self, event, entry)
+        elif event.e in _OF_ALL:
+            _OF_ALL[event.e](self, event)
+
+    def _attempt(self, event: Event, entry: Entry) -> None:
+        entry.attempts += 1
+        entry.priority = event.priority
+
+    def _ack(self, event: Event, entry: Entry) -> None:
+        if not entry.acknowledged_at:
+            entry.acknowledged_at = event.t
+            self._acknowledged.append((event.t, entry.priority, entry.job))
+
+    def _refused(self, event: Event, entry: Entry) -> None:
+        entry.refused += 1
+        entry.refused_why = event.why
+
+    def _unknown(self, event: Event, entry: Entry) -> None:
+        entry.unknown += 1
+
+    def _start(self, event: Event, entry: Entry) -> None:
+        entry.starts += 1
+        if not entry.started_at:
+            entry.started_at = event.t
+            self._look_for_inversion(event, entry)
+        hit = self._hits.pop(entry.job, None)
+        if hit is not None:
+            self.recoveries.append(Recovery(entry.job, hit.fault.what, hit.at, event.t))
+        beside = self._open.get(entry.job, [])
+        if beside and not entry.overlap[0]:
+            entry.overlap = (event.t, event.pid, beside[-1][0])
+        killed_at = self._killed.get(event.pid)
+        if killed_at is not None and event.t - killed_at < LAST_WORDS_NS:
+            self._strike(entry.job, Fault(FATAL, event.pid, killed_at, killed_at), event.t)
+            return
+        self._open[entry.job] = [*beside, (event.pid, event.attempt)]
+        self._running.setdefault(event.pid, set()).add(entry.job)
+
+    def _effect(self, event: Event, entry: Entry) -> None:
+        entry.effects += 1
+        entry.last_effect = (event.t, event.pid)
+        if entry.effects == 1:
+            entry.first_effect = entry.last_effect
+
+    def _end(self, event: Event, entry: Entry) -> None:
+        self._close(entry.job, event.pid, event.attempt)
+        hit = self._hits.get(entry.job)
+        if hit is not None and event.how != "interrupted" and hit.fault.what != FATAL and hit.at < event.t:
+            del self._hits[entry.job]  # the fault did not end the attempt: if the job starts again, that is no recovery
+
+    def _dead(self, event: Event, entry: Entry) -> None:
+        entry.dead = event.reason
+
+    def _waiting(self, event: Event, entry: Entry) -> None:
+        entry.waiting = True
+
+    def _fault(self, event: Event) -> None:
+        fault = Fault(event.what, event.pid, event.t, event.t)
+        self.faults.append(fault)
+        self._unhealed.setdefault(event.what, []).append(fault)
+        struck = self._running.get(event.pid, ()) if event.pid else [job for job, open_ in self._open.items() if open_]
+        for job in [*struck, *(self._by_id.get(id, id) for id in event.ids)]:
+            self._strike(job, fault, event.t)
+        if event.pid and event.what.startswith(FATAL):
+            self._killed[event.pid] = event.t
+            self._end_of_process(event.pid)
+
+    def _heal(self, event: Event) -> None:
+        """End the faults of this name; if it hit all, the clock of its jobs runs from here: none ran before."""
+        healed = set(self._unhealed.pop(event.what, ()))
+        for fault in healed:
+            fault.ended = event.t
+        for hit in self._hits.values():
+            if not hit.fault.pid and hit.fault in healed:
+                hit.at = event.t
+
+    def _died(self, event: Event) -> None:
+        fault = Fault("died", event.pid, event.t, event.t)
+        for job in self._running.get(event.pid, ()):
+            self._strike(job, fault, event.t)
+        self._end_of_process(event.pid)
+        self._killed.pop(event.pid, None)  # the pid may be another process's from now on
+
+    def _strike(self, job: str, fault: Fault, at: int) -> None:
+        """Start the clock of *job*, unless the same goes on: what is repeated every 100 ms would start it for ever."""
+        old = self._hits.get(job)
+        goes_on = old is not None and old.fault.ended == old.fault.began and old.fault.pid == fault.pid
+        if old is None or not goes_on or old.fault.what != fault.what:
+            self._hits[job] = _Hit(fault, at)
+
+    def _end_of_process(self, pid: int) -> None:
+        for job in self._running.pop(pid, ()):
+            left = [attempt for attempt in self._open.get(job, ()) if attempt[0] != pid]
+            self._keep(job, left)
+
+    def _close(self, job: str, pid: int, attempt: int) -> None:
+        beside = self._open.get(job)
+        if beside is None or (pid, attempt) not in beside:
+            return
+        beside.remove((pid, attempt))
+        self._keep(job, beside)
+        if not any(other == pid for other, _ in beside):
+            self._running[pid].discard(job)
+
+    def _keep(self, job: str, attempts: list[tuple[int, int]]) -> None:
+        if attempts:
+            self._open[job] = attempts
+        else:
+            self._open.pop(job, None)
+
+    def _look_for_inversion(self, event: Event, entry: Entry) -> None:
+        """Count *entry* if a strictly more urgent job was acknowledged well before its first start, and waits."""
+        while self._acknowledged and self._acknowledged[0][0] <= event.t - WELL_BEFORE_NS:
+            at, priority, job = self._acknowledged.popleft()
+            if not self.jobs[job].started_at:
+                heappush(self._overtakable, (priority, at, job))
+        while self._overtakable and self.jobs[self._overtakable[0][2]].started_at:
+            heappop(self._overtakable)
+        if self._overtakable and self._overtakable[0][0] < entry.priority:
+            self.inversions += 1
+            if not self.first_inversion[0]:
+                self.first_inversion = (entry.job, self._overtakable[0][2])
+
+
+_OF_JOBS = {
+    "attempt": Ledger._attempt,
+    "ack": Ledger._ack,
+    "refused": Ledger._refused,
+    "unknown": Ledger._unknown,
+    "start": Ledger._start,
+    "effect": Ledger._effect,
+    "end": Ledger._end,
+    "dead": Ledger._dead,
+    "waiting": Ledger._waiting,
+}
+_OF_ALL = {"fault": Ledger._fault, "heal": Ledger._heal, "died": Ledger._died}

@@ -1,0 +1,347 @@
+"""The checker finds nothing in a correct history, and exactly what was planted in one that is not.
+
+A history is made of jobs of few shapes: refused, indeterminate, done at once, killed before or after the effect, dead.
+Each attempt that is killed runs in a process of its own, the others share two; what is expected is counted while the
+jobs are made.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+import pytest
+from attrs import define, field
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.faults.checker import SHOWN, STALE, Verdict, check, check_folder, quantile_s
+from tests.faults.history import Depth, Event, Expect, Kind, Recorder, Run, write_run
+from tests.faults.scenarios.names import NAMES
+
+MS = 1_000_000
+BOUND_S = 3.0
+RUN = Run(
+    scenario=str(NAMES[1]), seed=1, short=True, lease_s=1.5, capacity=10, slots=20, workers=2, started="",
+    python="", redis="", gqueue_commit="", seconds=1, expect=Expect(), reached={STALE: 3, "fault": 1},
+)  # fmt: skip
+PRODUCER, RIG, ALIVE = 100, 200, (1, 2)
+
+
+@define
+class Story:
+    """A history under construction, and what must come of it."""
+
+    events: list[Event] = field(factory=list)
+    samples: list[Depth] = field(factory=list)
+    run: Run = RUN
+    killed: int = 1000
+    duplicated: int = 0
+    recovered: int = 0
+    dead: int = 0
+    refused: int = 0
+    indeterminate: int = 0
+
+    def tell(self, at_ms: int, e: Kind, pid: int, **fields: object) -> None:
+        self.events.append(Event(t=at_ms * MS, pid=pid, e=e, **fields))  # type: ignore[arg-type]
+
+    def admit(self, job: str, at_ms: int, priority: float = 0.0) -> None:
+        self.tell(at_ms, "attempt", PRODUCER, job=job, priority=priority)
+        self.tell(at_ms + 1, "ack", PRODUCER, job=job, id=f"id-{job}")
+
+    def do(self, job: str, at_ms: int, pid: int, attempt: int = 1, for_ms: int = 10) -> None:
+        self.tell(at_ms, "start", pid, job=job, attempt=attempt)
+        self.tell(at_ms + for_ms - 1, "effect", pid, job=job, attempt=attempt)
+        self.tell(at_ms + for_ms, "end", pid, job=job, attempt=attempt, how="returned")
+
+    def kill(self, job: str, at_ms: int, attempt: int, *, after_effect: bool) -> int:
+        """Start an attempt in a process of its own, and kill that 20 ms later; return its pid."""
+        self.killed += 1
+        self.tell(at_ms, "start", self.killed, job=job, attempt=attempt)
+        if after_effect:
+            self.tell(at_ms + 10, "effect", self.killed, job=job, attempt=attempt)
+        self.tell(at_ms + 20, "fault", self.killed, what="kill -9")
+        self.tell(at_ms + 25, "died", self.killed, how="-9")
+        return self.killed
+
+    def expect(self, **changes: object) -> None:
+        import msgspec
+
+        self.run = msgspec.structs.replace(self.run, expect=msgspec.structs.replace(self.run.expect, **changes))
+
+    def verdict(self) -> Verdict:
+        return check(sorted(self.events, key=lambda event: event.t), self.run, self.samples)
+
+
+@st.composite
+def stories(draw: st.DrawFn) -> Story:
+    """Return a correct history of up to five jobs, `j0` among them: done, in one attempt."""
+    story = Story()
+    story.admit("j0", 5_000)
+    story.do("j0", 5_010, 1)
+    for number in range(1, draw(st.integers(1, 5))):
+        job, at_ms = f"j{number}", draw(st.integers(0, 300)) * 10
+        shape = draw(st.sampled_from(["refused", "unknown", "silent", "ran", "done", "done", "dead"]))
+        if shape == "refused":
+            story.tell(at_ms, "attempt", PRODUCER, job=job)
+            story.tell(at_ms + 1, "refused", PRODUCER, job=job, why="QueueFull")
+            story.refused += 1
+            continue
+        if shape in {"unknown", "silent", "ran"}:
+            story.tell(at_ms, "attempt", PRODUCER, job=job)
+            if shape == "unknown":
+                story.tell(at_ms + 1, "unknown", PRODUCER, job=job, why="StoreUnavailable")
+            story.indeterminate += 1
+        else:
+            story.admit(job, at_ms)
+        if shape in {"unknown", "silent"}:
+            continue
+        at_ms += draw(st.integers(0, 90)) * 10
+        effects = 0
+        attempts = 3 if shape == "dead" else draw(st.integers(1, 3))
+        for attempt in range(1, attempts + (shape == "dead")):
+            after_effect = draw(st.booleans())
+            story.kill(job, at_ms, attempt, after_effect=after_effect)
+            effects += after_effect
+            story.recovered += attempt < 3 or shape != "dead"
+            at_ms += 20 + draw(st.integers(3, int(BOUND_S * 100))) * 10
+        if shape == "dead":
+            story.tell(60_000, "dead", RIG, job=job, id=f"id-{job}", reason="worker_lost")
+            story.dead += 1
+        else:
+            story.do(job, at_ms, draw(st.sampled_from(ALIVE)), attempts)
+            effects += 1
+        story.duplicated += effects > 1
+    depth = st.integers(0, 12)
+    story.samples = [Depth(t, draw(depth), 2, 10) for t in range(draw(st.integers(0, 3)))]
+    story.expect(
+        duplicated=story.duplicated, dead={"worker_lost": story.dead}, recovery_s=BOUND_S, depth_over=2,
+        inversions=0, reached=("fault",),
+    )  # fmt: skip
+    return story
+
+
+@given(stories())
+def test_a_correct_history_has_no_finding_and_is_counted(story: Story) -> None:
+    verdict = story.verdict()
+
+    assert verdict.findings == ()
+    assert verdict.ok
+    assert verdict.duplicated == story.duplicated
+    assert len(verdict.recovery_ms) == story.recovered
+    assert all(value <= BOUND_S * 1000 for value in verdict.recovery_ms)
+    assert (verdict.refused, verdict.indeterminate) == (story.refused, story.indeterminate)
+    assert verdict.attempted == verdict.refused + verdict.indeterminate + verdict.acknowledged
+    assert verdict.dead == ({"worker_lost": story.dead} if story.dead else {})
+    assert verdict.stale_refused == 3
+    assert verdict.faults == ({"kill -9": story.killed - 1000} if story.killed > 1000 else {})
+
+
+def lost(story: Story) -> str:
+    story.admit("x", 100)
+    return "lost: x (id-x)"
+
+
+def lost_after_its_start(story: Story) -> str:
+    story.admit("x", 100)
+    story.kill("x", 200, 1, after_effect=False)
+    return "lost: x (id-x)"
+
+
+def lost_that_was_done_by_its_producers_word_only(story: Story) -> str:
+    story.admit("x", 100)
+    story.tell(200, "start", 1, job="x", attempt=1)
+    story.tell(210, "end", 1, job="x", attempt=1, how="returned")
+    return "lost: x (id-x)"
+
+
+def lost_long_before_any_fault(story: Story) -> str:
+    story.expect(lost=None, lost_within_s=2.0)
+    story.admit("x", 50_000)
+    story.admit("y", 50_500)
+    story.tell(52_100, "fault", 0, what="power loss")
+    return "lost of old: x (id-x)"
+
+
+def phantom(story: Story) -> str:
+    story.do("x", 100, 1)
+    return "phantom: x"
+
+
+def acknowledged_out_of_nothing(story: Story) -> str:
+    story.tell(100, "ack", PRODUCER, job="x", id="id-x")
+    story.do("x", 200, 1)
+    return "phantom: x (id-x)"
+
+
+def duplicated(story: Story) -> str:
+    story.do("j0", 5_100, 2, attempt=2)
+    return "duplicated: "
+
+
+def overlapping(story: Story) -> str:
+    story.tell(5_015, "start", 2, job="j0", attempt=2)
+    story.tell(5_018, "end", 2, job="j0", attempt=2, how="interrupted")
+    return "overlapping: j0 (id-j0): started in process 2"
+
+
+def overlapping_with_one_that_is_stopped(story: Story) -> str:
+    story.expect(recovery_s=None)
+    story.admit("x", 100)
+    story.tell(200, "start", 7, job="x", attempt=1)
+    story.tell(210, "fault", 7, what="SIGSTOP")
+    story.do("x", 2_000, 1, attempt=2)
+    story.tell(3_000, "heal", 0, what="SIGSTOP")
+    story.tell(3_001, "end", 7, job="x", attempt=1, how="interrupted")
+    return "overlapping: x (id-x): started in process 1"
+
+
+def wrong(story: Story) -> str:
+    story.tell(100, "attempt", PRODUCER, job="x")
+    story.tell(101, "refused", PRODUCER, job="x", why="QueueFull")
+    story.do("x", 200, 1)
+    return "wrong: x: refused (QueueFull), and started"
+
+
+def unfinished(story: Story) -> str:
+    story.admit("x", 100)
+    story.tell(60_000, "waiting", RIG, job="x")
+    return "unfinished: x (id-x)"
+
+
+def deeper(story: Story) -> str:
+    story.samples.append(Depth(10, 13, 2, 10))
+    return "depth: 3 jobs above the capacity, at most 2"
+
+
+def late(story: Story) -> str:
+    story.admit("x", 100)
+    story.kill("x", 200, 1, after_effect=False)
+    story.do("x", 220 + 3_010, 1, attempt=2)
+    return "late: x (id-x): hit by kill -9"
+
+
+def late_after_all_were_hit(story: Story) -> str:
+    story.admit("x", 100)
+    story.tell(200, "start", 1, job="x", attempt=1)
+    story.tell(210, "fault", 0, what="kill redis")
+    story.tell(900, "end", 1, job="x", attempt=1, how="interrupted")
+    story.tell(1_000, "heal", 0, what="kill redis")
+    story.do("x", 1_000 + 3_010, 1, attempt=2)
+    return "late: x (id-x): hit by kill redis"
+
+
+def not_reached(story: Story) -> str:
+    story.run = evolve_run(story.run, reached={"fault": 0})
+    return "not reached: fault"
+
+
+def dead_and_not_expected(story: Story) -> str:
+    story.admit("x", 100)
+    story.tell(60_000, "dead", RIG, job="x", id="id-x", reason="failed")
+    return "dead as failed: x (id-x)"
+
+
+def dead_too_often(story: Story) -> str:
+    story.expect(dead={"worker_lost": story.dead, "failed": 1})
+    for job in ("x", "y"):
+        story.admit(job, 100)
+        story.tell(60_000, "dead", RIG, job=job, id=f"id-{job}", reason="failed")
+    return "dead as failed: "
+
+
+def out_of_order(story: Story) -> str:
+    story.admit("x", 20_000, priority=-1)
+    story.admit("y", 20_000, priority=5)
+    story.do("y", 21_002, 1)
+    story.do("x", 21_003, 1)
+    return "order: 1 jobs overtook a more urgent one, 0 expected; first y (id-y) before x (id-x)"
+
+
+def keys_amiss(story: Story) -> str:
+    story.run = evolve_run(story.run, fsck=["job j0 is in ready and running"])
+    return "fsck: job j0"
+
+
+def evolve_run(run: Run, **changes: object) -> Run:
+
+    return msgspec.structs.replace(run, **changes)
+
+
+PLANTS: list[Callable[[Story], str]] = [
+    lost, lost_after_its_start, lost_that_was_done_by_its_producers_word_only, lost_long_before_any_fault, phantom,
+    acknowledged_out_of_nothing, duplicated, overlapping, overlapping_with_one_that_is_stopped, wrong, unfinished,
+    deeper, late, late_after_all_were_hit, not_reached, dead_and_not_expected, dead_too_often, out_of_order, keys_amiss,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("plant", PLANTS)
+@given(story=stories())
+def test_what_was_planted_is_found_and_nothing_else(plant: Callable[[Story], str], story: Story) -> None:
+    expected = plant(story)
+
+    verdict = story.verdict()
+
+    assert not verdict.ok
+    assert any(finding.startswith(expected) for finding in verdict.findings), verdict.findings
+    kind = expected.split(":")[0]
+    assert {finding.split(":")[0] for finding in verdict.findings} == {kind}
+
+
+def test_empty_run_is_a_finding() -> None:
+    assert check([], RUN).findings == ("empty: no job was acknowledged, so the run shows nothing",)
+
+
+def test_of_many_findings_of_a_kind_the_first_are_told_and_all_are_counted() -> None:
+    story = Story()
+    for number in range(SHOWN + 3):
+        story.admit(f"j{number}", number)
+
+    findings = story.verdict().findings
+
+    assert len(findings) == SHOWN + 1
+    assert findings[-1] == f"lost: {SHOWN + 3} jobs in all, at most 0 expected"
+
+
+def test_what_may_be_lost_is_counted_and_is_no_finding() -> None:
+    story = Story()
+    story.admit("x", 100)
+    story.tell(2_000, "fault", 0, what="power loss")
+    story.expect(lost=None, lost_within_s=2.0)
+
+    verdict = story.verdict()
+
+    assert (verdict.ok, verdict.lost) == (True, 1)
+
+
+def test_jobs_that_wait_when_the_capacity_is_lowered_are_not_above_it_and_what_comes_in_is() -> None:
+    story = Story()
+    story.admit("x", 100)
+    story.do("x", 200, 1)
+    story.expect(depth_over=0)
+    story.samples = [Depth(1, 80, 0, 100), Depth(2, 80, 0, 10), Depth(3, 60, 0, 10), Depth(4, 5, 0, 10)]
+    assert story.verdict().ok
+
+    story.samples.insert(3, Depth(4, 61, 0, 10))
+    assert [finding.split(":")[0] for finding in story.verdict().findings] == ["depth"]
+
+
+@pytest.mark.parametrize(
+    ("times", "share", "expected"),
+    [((), 0.5, None), ((1000,), 0.99, 1.0), ((1000, 2000, 3000), 0.5, 2.0), (tuple(range(1, 101)), 0.99, 0.099)],
+)
+def test_quantile_is_a_time_that_was_measured(times: tuple[int, ...], share: float, expected: float | None) -> None:
+    assert quantile_s(times, share) == expected
+
+
+def test_folder_of_a_run_is_judged(tmp_path: Path) -> None:
+    producer, worker = Recorder(tmp_path, "producer"), Recorder(tmp_path, "worker")
+    producer.attempt("a")
+    producer.ack("a", "id-a")
+    with worker.running("a", 1):
+        worker.effect("a", 1)
+    write_run(tmp_path, RUN)
+
+    verdict = check_folder(tmp_path)
+
+    assert (verdict.ok, verdict.succeeded) == (True, 1)
+    assert msgspec.json.decode(msgspec.json.encode(verdict), type=Verdict) == verdict

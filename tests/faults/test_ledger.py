@@ -1,0 +1,176 @@
+"""When an attempt ends, what a fault hits, and from when a recovery counts."""
+
+import pytest
+
+from tests.faults.history import Event, Kind
+from tests.faults.ledger import Ledger
+
+MS = 1_000_000
+
+
+class Told:
+    """A ledger that is told events with times in milliseconds."""
+
+    def __init__(self) -> None:
+        self.ledger = Ledger()
+
+    def __call__(self, at_ms: int, e: Kind, pid: int = 0, **fields: object) -> None:
+        self.ledger.add(Event(t=at_ms * MS, pid=pid, e=e, **fields))  # type: ignore[arg-type]
+
+    def admit(self, job: str, at_ms: int = 0) -> None:
+        self(at_ms, "attempt", 9, job=job)
+        self(at_ms, "ack", 9, job=job, id=f"id-{job}")
+
+    @property
+    def recoveries(self) -> list[tuple[str, str, float]]:
+        return [(found.job, found.fault, round(found.seconds, 3)) for found in self.ledger.recoveries]
+
+    def state(self, job: str) -> tuple[bool, bool]:
+        """Return whether the job was refused, and whether it may be in or not."""
+        return self.ledger.jobs[job].was_refused, self.ledger.jobs[job].is_indeterminate
+
+    def overlaps(self, job: str) -> bool:
+        return self.ledger.jobs[job].overlap[0] > 0
+
+
+@pytest.fixture
+def told() -> Told:
+    told = Told()
+    told.admit("a")
+    return told
+
+
+def test_process_that_dies_ends_its_attempts_and_no_others(told: Told) -> None:
+    told.admit("b")
+    told(10, "start", 1, job="a", attempt=1)
+    told(10, "start", 2, job="b", attempt=1)
+    told(20, "fault", 1, what="kill -9")
+    told(21, "died", 1)
+    told(30, "start", 2, job="a", attempt=2)
+    told(40, "start", 3, job="b", attempt=2)
+
+    assert (told.overlaps("a"), told.overlaps("b")) == (False, True)
+    assert told.recoveries == [("a", "kill -9", 0.010)]
+
+
+def test_process_that_ends_by_itself_hits_what_it_ran(told: Told) -> None:
+    told(10, "start", 1, job="a", attempt=1)
+    told(20, "died", 1)
+    told(50, "start", 2, job="a", attempt=2)
+
+    assert not told.overlaps("a")
+    assert told.recoveries == [("a", "died", 0.030)]
+
+
+def test_last_words_of_a_killed_process_are_its_and_leave_nothing_open(told: Told) -> None:
+    told(20, "fault", 1, what="kill -9")
+    told(21, "start", 1, job="a", attempt=1)
+    told(22, "died", 1)
+    told(1_500, "start", 2, job="a", attempt=2)
+
+    assert not told.overlaps("a")
+    assert told.recoveries == [("a", "kill -9", 1.479)]
+
+
+def test_pid_that_comes_again_is_another_process(told: Told) -> None:
+    told(20, "fault", 1, what="kill -9")
+    told(22, "died", 1)
+    told(30, "start", 1, job="a", attempt=1)
+    told(40, "start", 2, job="a", attempt=2)
+
+    assert told.overlaps("a")
+
+
+def test_jobs_that_the_worker_held_are_hit_by_their_ids(told: Told) -> None:
+    told(10, "start", 1, job="a", attempt=1)
+    told(11, "effect", 1, job="a", attempt=1)
+    told(12, "end", 1, job="a", attempt=1, how="returned")
+    told(20, "fault", 1, what="kill -9", ids=("id-a",))
+    told(1_020, "start", 2, job="a", attempt=2)
+
+    assert told.recoveries == [("a", "kill -9", 1.0)]
+
+
+def test_second_hit_starts_the_clock_anew(told: Told) -> None:
+    told(10, "start", 1, job="a", attempt=1)
+    told(20, "fault", 1, what="kill -9")
+    told(1_000, "fault", 2, what="kill -9", ids=("id-a",))
+    told(1_500, "start", 3, job="a", attempt=3)
+
+    assert told.recoveries == [("a", "kill -9", 0.5)]
+
+
+def test_fault_that_is_repeated_does_not_start_the_clock_anew(told: Told) -> None:
+    told(10, "start", 1, job="a", attempt=1)
+    for at_ms in (20, 120, 220):
+        told(at_ms, "fault", what="CLIENT KILL")
+    told(300, "end", 1, job="a", attempt=1, how="interrupted")
+    told(400, "start", 2, job="a", attempt=2)
+
+    assert told.recoveries == [("a", "CLIENT KILL", 0.380)]
+
+
+def test_clock_of_what_hit_all_runs_from_its_end_and_again_from_the_next(told: Told) -> None:
+    told.admit("b")
+    for job in "ab":
+        told(10, "start", 1, job=job, attempt=1)
+    told(20, "fault", what="redis away")
+    told(500, "heal", what="redis away")
+    told(600, "start", 2, job="a", attempt=2)
+    told(700, "fault", what="redis away")
+    told(900, "heal", what="redis away")
+    told(950, "start", 2, job="b", attempt=2)
+
+    assert told.recoveries == [("a", "redis away", 0.1), ("b", "redis away", 0.05)]
+
+
+def test_clock_of_a_stopped_worker_runs_from_the_stop_though_it_goes_on_later(told: Told) -> None:
+    told(10, "start", 1, job="a", attempt=1)
+    told(20, "fault", 1, what="SIGSTOP")
+    told(500, "heal", what="SIGSTOP")
+    told(600, "start", 2, job="a", attempt=2)
+
+    assert told.recoveries == [("a", "SIGSTOP", 0.58)]
+
+
+@pytest.mark.parametrize("how", ["returned", "raised"])
+def test_attempt_that_ends_by_itself_after_a_fault_was_not_ended_by_it(told: Told, how: str) -> None:
+    told(10, "start", 1, job="a", attempt=1)
+    told(20, "fault", what="CLIENT KILL")
+    told(30, "end", 1, job="a", attempt=1, how=how)
+    told(5_000, "start", 1, job="a", attempt=2)
+
+    assert told.recoveries == []
+
+
+def test_job_that_was_refused_and_then_taken_is_not_refused(told: Told) -> None:
+    told(10, "attempt", 9, job="b")
+    told(11, "refused", 9, job="b", why="QueueFull")
+    states = [told.state("b")]
+    told(20, "attempt", 9, job="b")
+    states.append(told.state("b"))
+    told(21, "ack", 9, job="b", id="id-b")
+    states.append(told.state("b"))
+
+    assert states == [(True, False), (False, True), (False, False)]
+
+
+def test_job_that_may_be_in_after_all_is_not_refused(told: Told) -> None:
+    for job in "bc":
+        told(10, "attempt", 9, job=job)
+        told(11, "refused", 9, job=job, why="QueueFull")
+    told(20, "ack", 9, job="b", id="id-b")
+    told(20, "unknown", 9, job="c", why="StoreUnavailable")
+
+    assert (told.state("b"), told.state("c")) == ((False, False), (False, True))
+
+
+def test_only_what_waited_well_before_is_overtaken(told: Told) -> None:
+    told(0, "attempt", 9, job="b", priority=-1.0)
+    told(0, "ack", 9, job="b", id="id-b")
+    told(999, "start", 1, job="a", attempt=1)
+    assert told.ledger.inversions == 0
+
+    told.admit("c")
+    told(1_000, "start", 1, job="c", attempt=1)
+    assert (told.ledger.inversions, told.ledger.first_inversion) == (1, ("c", "b"))
