@@ -1,0 +1,114 @@
+"""The page of faults is what the stored results make of it; a result that is stored is read again."""
+
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from tests.faults import report
+from tests.faults.checker import STALE, check
+from tests.faults.history import Depth, Event, Expect, Recorder, Run, write_run
+from tests.faults.report import Result, between, campaign, judged, peers, remade, runs_below, soak, store, stored
+from tests.faults.scenarios.names import NAMES
+
+RUN = Run(
+    scenario=str(NAMES[4]), seed=1, short=False, lease_s=3, capacity=10, slots=20, workers=2,
+    started="2026-11-24T10:00:00Z", python="3.13.0", redis="7.0.15", gqueue_commit="abc1234", seconds=1800,
+    expect=Expect(recovery_s=5.0, overlapping=None, reached=(STALE,)), reached={STALE: 3},
+    machine="2 cores", command="python -m tests.faults",
+)  # fmt: skip
+HISTORY = [
+    Event(1, 9, "attempt", "a"),
+    Event(2, 9, "ack", "a", "id-a"),
+    Event(3_000_000, 1, "start", "a", attempt=1),
+    Event(4_000_000, 1, "fault", what="SIGSTOP"),
+    Event(3_504_000_000, 2, "start", "a", attempt=2),
+    Event(3_505_000_000, 2, "effect", "a", attempt=2),
+    Event(3_506_000_000, 2, "end", "a", attempt=2, how="returned"),
+    Event(3_600_000_000, 1, "effect", "a", attempt=1),
+]
+
+
+def result(**changes: object) -> Result:
+    run = msgspec.structs.replace(RUN, **changes)
+    return Result(run, check(HISTORY, run, [Depth(1, 3, 0, 10)]))
+
+
+def row(table: str, begin: str) -> list[str]:
+    (line,) = [line for line in table.splitlines() if line.startswith(begin)]
+    return [cell.strip() for cell in line.strip("|").split("|")]
+
+
+def test_page_of_faults_is_what_the_stored_results_make() -> None:
+    page = report.PAGE.read_text()
+
+    assert page == remade(page, stored()), "run `python -m tests.faults.report`"
+
+
+def test_row_of_a_scenario_sums_its_runs_up() -> None:
+    assert row(campaign([result(), result(seed=2)]), "| 4 |")[2:] == [
+        "2", "2", "2", f"{STALE} 6", "0", "0", "2", "2", "6", "0", "2", "3.5 / 3.5 / 3.5", "5.0", "holds",
+    ]  # fmt: skip
+
+
+def test_table_has_all_35_and_says_which_were_not_run() -> None:
+    table = campaign([result()])
+
+    assert [row(table, f"| {number} |")[-1] for number in (3, 4, 35)] == ["not run", "holds", "not run"]
+    assert "gqueue at abc1234; Python 3.13.0; redis-server 7.0.15; 2 cores; 2026-11-24; 0.5 hours of runs." in table
+
+
+def test_run_that_fails_is_told_with_its_findings() -> None:
+    failed = result(expect=Expect(overlapping=0, reached=("NOSCRIPT seen",)))
+
+    table = campaign([result(), failed])
+
+    assert row(table, "| 4 |")[-1] == "**fails** in 1 of 2"
+    assert "- 04-stop-worker, seed 1:" in table
+    assert "  - overlapping: a (id-a): started in process 2" in table
+    assert "  - not reached: NOSCRIPT seen" in table
+
+
+def test_short_form_is_not_passed_off_as_the_full_one() -> None:
+    assert row(campaign([result(short=True)]), "| 4 |")[-1] == "holds (short form)"
+
+
+def test_soak_has_a_row_a_seed_and_the_mix_of_its_faults() -> None:
+    table = soak([result(scenario="soak", seed=5, seconds=1200), result(scenario="soak", seed=6, seconds=1200)])
+
+    assert row(table, "| 5 |")[1] == "20"
+    assert "Injected: SIGSTOP 2." in table
+
+
+def test_other_queues_stand_beside_ours_for_the_scenarios_that_both_met() -> None:
+    other = result(system="rq", settings="RQ 3.0.0, Retry(max=3)", gqueue_commit="")
+
+    table = peers([other, result(), result(scenario=str(NAMES[9]))])
+
+    lines = [line for line in table.splitlines() if line.startswith("| 4 SIGSTOP")]
+    assert [line.split("|")[2].strip() for line in lines] == ["gqueue", "RQ 3.0.0, Retry(max=3)"]
+    assert "| 9 " not in table
+
+
+def test_results_are_stored_a_file_for_each_scenario_of_a_system_and_read_again(tmp_path: Path) -> None:
+    results = [result(), result(seed=2), result(system="rq")]
+    store(results[:1], tmp_path)
+    store(results, tmp_path)
+
+    assert stored(tmp_path) == results
+    assert len((tmp_path / "gqueue" / "04-stop-worker.json").read_text().splitlines()) == 4
+
+
+def test_runs_are_found_and_judged(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        producer = Recorder(tmp_path / name, "producer")
+        producer.attempt("j")
+        producer.ack("j", "id-j")
+        write_run(tmp_path / name, RUN)
+
+    assert [judged(folder).verdict.lost for folder in runs_below([tmp_path])] == [1, 1]
+
+
+def test_page_without_its_markers_is_refused() -> None:
+    with pytest.raises(ValueError, match="campaign"):
+        between("text", "campaign", "table")
