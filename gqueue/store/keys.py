@@ -35,6 +35,9 @@ KINDS: Mapping[str, str] = {
 }
 """Kind of key -> Redis type. A part in capitals stands for an id; the other kinds are one key a queue."""
 
+EXPIRING = frozenset({"call:LANE", "result:ID", "room:PRODUCER"})
+"""Keys that have a time to live; no other has: an evicting Redis must not be able to drop a job."""
+
 DERIVED = frozenset({"room:PRODUCER", "result:ID"})
 """What a script may derive from a declared key of the same queue; every other key must be in its KEYS."""
 

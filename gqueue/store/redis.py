@@ -87,6 +87,10 @@ class RedisStore:
         assert self._client.server is not None
         return self._client.server
 
+    def parts(self) -> tuple[Client, Keys]:
+        """Return what the audit reads with: the calls, and the names of the keys."""
+        return self._client, self._keys
+
     # Producers.
 
     def enqueue(

@@ -8,7 +8,9 @@ from typing import Any
 import pytest
 from redis.crc import key_slot
 
+from gqueue.core.model import NewJob, WhenFull
 from gqueue.store import scripts
+from gqueue.store.audit import audit
 from gqueue.store.client import Client
 from gqueue.store.keys import DERIVED, KINDS, Keys
 from gqueue.store.redis import RedisStore
@@ -20,7 +22,8 @@ from tests.store.conftest import RULES
 SCRIPTS = scripts.load()
 OPERATIONS = [name for name, value in vars(RedisStore).items() if inspect.isfunction(value) and name[0] != "_"]
 WAITS = {"wait_hint", "wait_room", "wait_done", "stop_waiting"}
-WITHOUT_SCRIPT = {"clone", "close", "server", "progress", "snapshot", *WAITS}
+WITHOUT_SCRIPT = {"clone", "close", "parts", "server", "progress", "snapshot", *WAITS}
+OF_THE_AUDIT = {name for name in SCRIPTS if name.startswith(("audit_", "repair_"))}
 
 every_script = pytest.mark.parametrize("script", SCRIPTS.values(), ids=lambda script: script.name)
 
@@ -36,7 +39,7 @@ def indexes(array: str, text: str) -> set[int]:
 
 
 def test_there_is_a_script_for_every_operation_and_no_other():
-    assert set(SCRIPTS) == set(OPERATIONS) - WITHOUT_SCRIPT
+    assert set(SCRIPTS) - OF_THE_AUDIT == set(OPERATIONS) - WITHOUT_SCRIPT
 
 
 @every_script
@@ -145,6 +148,22 @@ class Monitor:
         return self.lines
 
 
+def damage_and_repair(store: RedisStore) -> None:
+    """Damage something that each script of the audit is for, and repair it."""
+    client, keys = store.parts()
+    store.register("w1")
+    store.enqueue("l1", 1, [NewJob("a", 0.0, 0, b"{}")], when_full=WhenFull.REJECT, capacity=9)
+    for kind, command in (
+        ("calls", ("HSET", "w9", "1")),
+        ("result:ID", ("SET", "{}")),
+        ("waiters", ("ZADD", "0", "0000000000001p.1")),
+        ("running:WORKER", ("HSET", "b", "1 1")),
+        ("meta", ("HDEL", "sequence")),
+    ):
+        client.call("damage", (command[0], keys(kind, "w9"), *command[1:]))
+    audit(store, repair=True)
+
+
 @pytest.fixture(scope="module")
 def sent() -> list[tuple[Script, list[Any], list[Any], list[list[str]]]]:
     """Return each call of a script that the conformance suite makes: script, keys, arguments, its own commands."""
@@ -154,6 +173,7 @@ def sent() -> list[tuple[Script, list[Any], list[Any], list[list[str]]]]:
         if name.startswith("test_") and list(inspect.signature(example).parameters) == ["store"]
     ]
     assert len(examples) > 40
+    examples += [damage_and_repair] * 2
     calls: list[tuple[Script, list[Any], list[Any]]] = []
     original = Client.call
 
@@ -195,15 +215,19 @@ def test_store_passes_as_many_keys_and_arguments_as_the_heads_say(sent):
 
 
 def test_scripts_touch_declared_keys_only_and_those_they_may_derive(sent):
-    derived = tuple(kind.partition(":")[0] for kind in DERIVED)
+    derivable = tuple(kind.partition(":")[0] for kind in DERIVED)
     for script, keys, _, commands in sent:
+        # The audit derives who may hold a job from the workers that there are; keys as a whole from their names.
+        derived = derivable if script.name not in OF_THE_AUDIT else (*derivable, "running")
+        if script.name in ("audit_keys", "repair_key"):
+            derived = tuple(kind.partition(":")[0] for kind in KINDS)
         declared = {key.decode() for key in keys}
         prefix = keys[0].decode().rpartition("}:")[0] + "}:"
         for command, *words in commands:
             name = command.upper()
             touched = words if name in ("EXISTS", "UNLINK", "DEL") else words[:1]
             for key in [] if name in ("TIME", "PUBLISH") else touched:
-                assert key in declared or key.startswith(tuple(f"{prefix}{d}:" for d in derived)), (script.name, key)
+                assert key in declared or key.startswith(tuple(prefix + d for d in derived)), (script.name, key)
             assert name != "PUBLISH" or words[0] == f"{prefix}done"
 
 
