@@ -20,6 +20,7 @@ COMMANDS = {
     "enqueue": "Enqueue one job.",
     "stats": "Show queues in numbers.",
     "dead": "List, redrive or delete dead letters.",
+    "fsck": "Check, and repair, the keys of a queue.",
     "pause": "Let no more jobs of a queue be claimed.",
     "resume": "Undo pause.",
 }
