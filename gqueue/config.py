@@ -139,6 +139,63 @@ def shown(value: object) -> str:
     return text if len(text) <= 100 else text[:97] + "..."
 
 
+PLACES = ("enqueue", "enqueued", "settle", "settled", "claimed", "registered", "leave", "beat", "reap")
+"""Where GQUEUE_FAILPOINTS may strike; CONTRIBUTING.md tells of each."""
+
+_FAILPOINT = re.compile(
+    r"(?P<place>\w+)=(?P<action>kill|exit|sleep|raise)(?::(?P<argument>\d+(?:\.\d+)?))?"
+    r"(?:@(?P<time>\d+)|%(?P<share>\d+(?:\.\d+)?))?"
+)
+
+
+@frozen
+class Failpoint:
+    """One thing that is to go wrong, for tests.
+
+    Args:
+        place: one of PLACES.
+        action: kill (SIGKILL itself), exit (with the code *argument*), sleep (*argument* seconds), raise.
+        time: at the n-th time only; 0: each time.
+        share: of the times, by chance: 0 < share <= 1.
+    """
+
+    place: str
+    action: str
+    argument: float = 0.0
+    time: int = 0
+    share: float = 1.0
+
+
+def failpoints(environ: Mapping[str, str] = os.environ) -> tuple[Failpoint, ...]:
+    """Return what GQUEUE_FAILPOINTS asks for, as in "claimed=kill@3;settle=kill%0.05;beat=sleep:2@1"; () if unset.
+
+    Raises BadSetting, which names the variable and what cannot be read.
+    """
+    text = environ.get("GQUEUE_FAILPOINTS")
+    return tuple(map(_failpoint, filter(None, map(str.strip, text.split(";"))))) if text else ()
+
+
+def _failpoint(text: str) -> Failpoint:
+    read = _FAILPOINT.fullmatch(text)
+    if read is None:
+        raise _bad_failpoint(text, "expected PLACE=ACTION, ACTION one of kill, exit:N, sleep:S, raise, then @N or %P")
+    place, action, argument = read["place"], read["action"], read["argument"]
+    time, share = int(read["time"] or 0), float(read["share"] or 1)
+    if place not in PLACES:
+        raise _bad_failpoint(text, f"the places are {', '.join(PLACES)}")
+    if (argument is None) is (action in ("exit", "sleep")):
+        raise _bad_failpoint(text, "exit takes a code and sleep takes seconds, kill and raise take nothing")
+    if action == "exit" and (not argument.isdecimal() or int(argument) > 255):
+        raise _bad_failpoint(text, "an exit code is a whole number up to 255")
+    if (read["time"] and time == 0) or not 0 < share <= 1:
+        raise _bad_failpoint(text, "@N counts from 1, and %P is above 0 and at most 1")
+    return Failpoint(place, action, float(argument or 0), time, share)
+
+
+def _bad_failpoint(text: str, why: str) -> BadSetting:
+    return BadSetting(f"GQUEUE_FAILPOINTS: {shown(text)} cannot be read: {why}")
+
+
 @frozen
 class QueueSettings:
     """What a Queue is made with; see `gqueue.Queue` for the meaning of each."""
@@ -150,6 +207,7 @@ class QueueSettings:
     max_payload_bytes: int = 1024 * 1024
     retry_for_ms: int = 10_000
     wait_ms: int | None = None
+    failpoints: tuple[Failpoint, ...] = ()
 
 
 @frozen

@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from gqueue import failpoints
 from gqueue.config import QueueSettings
 from gqueue.core.model import Admission, NewJob, Ticket, WhenFull
 from gqueue.core.producer import Step, next_step, policy, refusal, too_late_to_send_again
@@ -63,6 +64,8 @@ class Producer:
         self._lanes = Lanes()
         self._lines: dict[int, Line] = {}
         self._outcomes: dict[int, Outcomes] = {}
+        self._at_enqueue = failpoints.at("enqueue", settings.failpoints)
+        self._at_enqueued = failpoints.at("enqueued", settings.failpoints)
         _of_this_process.add(self)
 
     @property
@@ -173,7 +176,9 @@ class Producer:
                 enqueue = partial(
                     store.enqueue, lane.id, call, rest, when_full=when_full, capacity=capacity, ticket=ticket
                 )
+                self._at_enqueue()
                 reply = carried(partial(patience.until, until, enqueue))
+                self._at_enqueued()
             except StaleCall:
                 if lane.call == 0:
                     raise

@@ -18,6 +18,7 @@ from gqueue.config import (
     DEFAULT_RESULT_TTL_S,
     QueueSettings,
     Seconds,
+    failpoints,
     redis_url,
     shown,
     to_count,
@@ -99,6 +100,7 @@ class Queue:
             # Well below the time for which the store knows a call again.
             retry_for_ms=to_ms("retry_for", retry_for, most=300),
             wait_ms=to_wait_ms(wait_timeout),
+            failpoints=failpoints(),
         )
         self.dead = DeadLetters(self)
         self._tasks: dict[str, Task[..., Any]] = {}

@@ -9,13 +9,14 @@ import random
 import signal
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import gevent
 from attrs import frozen
 from gevent import monkey
 
+from gqueue import failpoints
 from gqueue.core.dispatch import Why
 from gqueue.core.model import MOVE_LIMIT, Ask, Reaped
 from gqueue.errors import LeaseLost, NotLapsed
@@ -159,13 +160,15 @@ class Heartbeat:
         next_at = time.monotonic()
         more = failures = 0
         lost = ""
+        at_beat, at_reap = (failpoints.at(place, pump.queue.settings.failpoints) for place in ("beat", "reap"))
         while True:
             worker_id = pump.worker_id
             self._watchdog.probe()
             try:
+                at_beat()
                 if worker_id != lost and not pump.left:
                     more = self._beat(pump, store, worker_id, more)
-                self._take_back(pump, store)
+                self._take_back(store, pump.queue.name, at_reap)
             except LeaseLost:
                 lost = worker_id
                 if not pump.left:
@@ -197,10 +200,11 @@ class Heartbeat:
             return 0
         return more
 
-    def _take_back(self, pump: Pump, store: Store) -> None:
+    def _take_back(self, store: Store, queue_name: str, at_reap: Callable[[], None]) -> None:
         for lapsed in store.fence():
             total = Reaped(0, 0, 0, 0, 1)
             while total.left:
+                at_reap()
                 try:
                     some = store.reap(lapsed, MOVE_LIMIT)
                 except NotLapsed:  # another worker was faster
@@ -213,7 +217,7 @@ class Heartbeat:
                     some.left,
                 )
             jobs = total.ready + total.suspect + total.buried + total.cancelled
-            self._tell(TookBack(pump.queue.name, lapsed, jobs, total.buried))
+            self._tell(TookBack(queue_name, lapsed, jobs, total.buried))
 
     def _lose(self, pump: Pump, worker_id: str) -> None:
         self._slots.condemn(pump, Why.LEASE_LOST)

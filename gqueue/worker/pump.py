@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 import gevent
 from gevent import Greenlet, get_hub
 
+from gqueue import failpoints
 from gqueue.core import dispatch, model
 from gqueue.core.dispatch import Adopt, Claim, Command, Leave, Register, Settle, Step
 from gqueue.core.model import MOVE_BYTES, MOVE_LIMIT, ClaimedJob, Left, Settlement
@@ -95,6 +96,10 @@ class Pump:
         self._caller = Greenlet(self._guarded, self._make_calls)
         self._listener = Greenlet(self._guarded, self._listen)
         self._alarm: object = None
+        rules = queue.settings.failpoints
+        self._at_settle, self._at_settled = failpoints.at("settle", rules), failpoints.at("settled", rules)
+        self._at_claimed = failpoints.at("claimed", rules)
+        self._at_registered, self._at_leave = failpoints.at("registered", rules), failpoints.at("leave", rules)
 
     # What the worker and the slots ask.
 
@@ -102,6 +107,7 @@ class Pump:
         """Register for the first time; raise StoreUnavailable, StoreTooOld."""
         self.worker_id = new_worker_id()
         self.store.register(self.worker_id)
+        self._at_registered()
 
     def start(self) -> None:
         """Start the greenlets."""
@@ -198,6 +204,9 @@ class Pump:
         limit = min(limit, MOVE_LIMIT - len(done) - len(settlements))
         call = self._call + 1
         store, worker_id = self.store, self.worker_id
+        settled = len(done) + len(settlements)
+        if settled:
+            self._at_settle()
         self._calling = True
         reply = self._with_lease(lambda: store.settle_and_claim(worker_id, call, done, settlements, limit))
         self._calling = False
@@ -205,7 +214,10 @@ class Pump:
         if reply is None:
             return self._refused()
         self._call = call
-        settled = len(done) + len(settlements)
+        if settled:
+            self._at_settled()
+        if reply.jobs:
+            self._at_claimed()
         self.held += len(reply.jobs) - settled
         if reply.skipped:
             self._say_skipped(reply)
@@ -276,6 +288,7 @@ class Pump:
     def _register(self) -> None:
         worker_id = new_worker_id()
         self._persist(lambda: self.store.register(worker_id))
+        self._at_registered()
         self._drop_outcomes()
         self.report_ended()
         self.worker_id, self._call, self.held, self.lost = worker_id, 0, 0, False
@@ -303,6 +316,7 @@ class Pump:
 
     def _leave(self) -> None:
         left = 1
+        self._at_leave()
         while left:
             answer = self._with_lease(lambda: self.store.leave(self.worker_id, MOVE_LIMIT))
             left = answer or 0
