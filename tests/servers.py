@@ -86,7 +86,7 @@ class Server:
         for name, value in self._settings.items():
             command += [f"--{name}", value]
         quiet = subprocess.DEVNULL
-        self.process = subprocess.Popen(command, stdout=quiet, stderr=quiet, preexec_fn=_die_with_the_tests)
+        self.process = subprocess.Popen(command, stdout=quiet, stderr=quiet, preexec_fn=die_with_the_tests)
         deadline = time.monotonic() + 20
         while time.monotonic() < deadline and self.process.poll() is None:
             try:
@@ -136,7 +136,8 @@ class Server:
         self.process.wait(20)
 
 
-def _die_with_the_tests() -> None:
+def die_with_the_tests() -> None:
+    """Between fork and exec: have the process killed when its parent is gone."""
     # On Linux; a run that is killed tears nothing down. It is the thread that starts a server which must not end.
     if _prctl is not None:
         _prctl(1, signal.SIGKILL)
