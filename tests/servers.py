@@ -105,6 +105,10 @@ class Server:
         """End it by SIGKILL; wait until it is gone."""
         self._end(signal.SIGKILL)
 
+    def alive(self) -> bool:
+        """Return whether its process is there, frozen or not."""
+        return self.process is not None and self.process.poll() is None
+
     def pause(self) -> None:
         """Freeze the process: connections stand, nothing is answered."""
         assert self.process

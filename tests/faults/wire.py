@@ -196,7 +196,7 @@ class Connection:
         self._up = Pipe(lambda: state.up, state.counts)
         self._down = Pipe(lambda: state.down, state.counts)
         self._requests, self._replies = _reader(), _reader()
-        self._asked: deque[tuple[str, str]] = deque()
+        self._asked: deque[tuple[str, str, int]] = deque()
         self._subscribed = self._over = False
         self.client = Side(self._request_came, self._client_ended, self._client_opened)
         self._server = Side(self._reply_came, self._server_ended, self._server_opened)
@@ -279,8 +279,7 @@ class Connection:
         counts = state.counts
         counts["requests"] += 1
         counts[f"request {name}"] += 1
-        if name == "settle_and_claim":
-            counts["outcomes sent"] += _outcomes(request)
+        outcomes = _outcomes(request) if name == "settle_and_claim" else 0
         fate = ""
         if strikes.any:
             if strikes.cut_in and _meant(name, strikes.cut_of):
@@ -292,7 +291,7 @@ class Connection:
                 fate = "lose"
             elif strikes.inside and _meant(name, strikes.inside_of) and random.random() < strikes.inside:
                 fate = "inside"
-        self._asked.append((name, fate))
+        self._asked.append((name, fate, outcomes))
         return False
 
     # The server's side.
@@ -327,8 +326,11 @@ class Connection:
             return
         for reply in _parsed(self._replies, data):
             if self._asked:
-                name, _ = self._asked.popleft()
-                counts[f"reply {name}: {_status(reply)}"] += 1
+                name, _, outcomes = self._asked.popleft()
+                status = _status(reply)
+                counts[f"reply {name}: {status}"] += 1
+                if status in ("lease_lost", "stale_call"):
+                    counts["outcomes refused"] += outcomes
         self._down.feed(data)
 
 

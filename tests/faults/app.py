@@ -1,0 +1,82 @@
+"""The app of the campaign: a queue, and tasks that leave a line for all they do in the run's history.
+
+The rig sets FAULTS_FOLDER (the run's folder) and the queue's settings (FAULTS_LEASE, FAULTS_CAPACITY,
+FAULTS_MAX_CRASHES, FAULTS_RETRY_FOR) in the environment of workers and producers alike. The first argument of every
+task is the job's key, which the producer chose: it stays the same over all attempts.
+"""
+
+import ctypes
+import os
+import signal
+import time
+
+import gqueue
+from tests.faults.history import Recorder
+
+QUEUE = "faults"
+
+recorder = Recorder(os.environ.get("FAULTS_FOLDER", "/nonexistent/FAULTS_FOLDER"), "worker")
+queue = gqueue.Queue(
+    QUEUE,
+    lease=float(os.environ.get("FAULTS_LEASE", "1.5")),
+    capacity=int(os.environ.get("FAULTS_CAPACITY", "100000")),
+    max_crashes=int(os.environ.get("FAULTS_MAX_CRASHES", "50")),
+    retry_for=float(os.environ.get("FAULTS_RETRY_FOR", "3")),
+    result_ttl=0,
+)
+
+
+def _attempt() -> int:
+    return gqueue.current_job().attempt
+
+
+@queue.task
+def work(job: str, seconds: float) -> None:
+    """Take a while, as a request to a slow server does; then have the effect."""
+    attempt = _attempt()
+    with recorder.running(job, attempt):
+        time.sleep(seconds)
+        recorder.effect(job, attempt)
+
+
+@queue.task
+def burn(job: str, seconds: float) -> None:
+    """Keep the hub busy in Python; never yield."""
+    attempt = _attempt()
+    with recorder.running(job, attempt):
+        until = time.monotonic() + seconds
+        while time.monotonic() < until:
+            pass
+        recorder.effect(job, attempt)
+
+
+@queue.task
+def hold_gil(job: str, seconds: float) -> None:
+    """Sit in a call of C that keeps the interpreter's lock: no thread of the process runs, the heartbeat's neither."""
+    attempt = _attempt()
+    with recorder.running(job, attempt):
+        usleep = ctypes.PyDLL(None).usleep
+        until = time.monotonic() + seconds
+        usleep(int(seconds * 1e6))
+        while (left := until - time.monotonic()) > 0:  # a signal ends it early
+            usleep(int(left * 1e6))
+        recorder.effect(job, attempt)
+
+
+@queue.task(max_attempts=1)
+def poison(job: str) -> None:
+    """Kill the worker, every time."""
+    recorder.start(job, _attempt())
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@queue.task(max_attempts=1, timeout=0.5)
+def swallow(job: str, seconds: float) -> None:
+    """Swallow the time-out, and whatever else would end it, for so long."""
+    with recorder.running(job, _attempt()):
+        until = time.monotonic() + seconds
+        while time.monotonic() < until:
+            try:
+                time.sleep(until - time.monotonic())
+            except BaseException:  # the fault that this is about
+                pass

@@ -1,0 +1,122 @@
+"""A producer process of the campaign: enqueues one by one and many at once, and records what the queue promised.
+
+`python -m tests.faults.producer SPEC`, where SPEC is a `Spec` as JSON; FAULTS_FOLDER and the rest of the environment
+are those of tests.faults.app. It ends when its jobs are in, or refused; on SIGTERM after the call that is under way.
+"""
+
+import logging
+import os
+import random
+import signal
+import sys
+import time
+from collections.abc import Sequence
+
+import msgspec
+
+import gqueue
+from gqueue import GqueueError, QueueFull, StoreUnavailable
+from gqueue.task import PreparedJob
+from tests.faults.app import queue, work
+from tests.faults.history import Recorder
+
+PRIORITIES = (-1.0, 0.0, 0.0, 0.0, 0.5, 2.0)
+
+
+class Spec(msgspec.Struct, frozen=True):
+    """What a producer does.
+
+    Attributes:
+        jobs: how many; 0: until SIGTERM.
+        pace: jobs a second; 0: as fast as it can.
+        duration: of a job in seconds, uniform from 0.
+        many: largest batch; one by one and batches are mixed. 1: always one by one.
+        wait_timeout: of each enqueue, in seconds; None: for ever.
+    """
+
+    number: int
+    seed: int
+    jobs: int
+    pace: float
+    duration: float
+    many: int
+    wait_timeout: float | None
+
+
+class Producer:
+    """Enqueues as *spec* says; `stop` ends it."""
+
+    def __init__(self, spec: Spec, recorder: Recorder) -> None:
+        self._spec, self._recorder = spec, recorder
+        self._chance = random.Random(spec.seed)
+        self._stopping = False
+
+    def stop(self) -> None:
+        """End after the call that is under way."""
+        self._stopping = True
+
+    def run(self) -> None:
+        """Enqueue all."""
+        spec, done, next_at = self._spec, 0, time.monotonic()
+        while not self._stopping and (not spec.jobs or done < spec.jobs):
+            left = spec.jobs - done if spec.jobs else spec.many
+            count = min(left, self._chance.choice((1, 1, self._chance.randint(1, spec.many))))
+            jobs = [self._prepare(number) for number in range(done, done + count)]
+            alone = count == 1 and self._chance.random() < 0.5
+            enqueue(queue, self._recorder, jobs, alone=alone)
+            done += count
+            if spec.pace:
+                next_at += count / spec.pace
+                time.sleep(max(0.0, next_at - time.monotonic()))
+
+    def _prepare(self, number: int) -> tuple[str, PreparedJob[None]]:
+        spec = self._spec
+        key = f"p{spec.number}-{number}"
+        options = work.options(priority=self._chance.choice(PRIORITIES), wait_timeout=spec.wait_timeout)
+        return key, options.job(key, round(self._chance.uniform(0.0, spec.duration), 3))
+
+
+def enqueue(
+    into: gqueue.Queue, recorder: Recorder, jobs: Sequence[tuple[str, PreparedJob[None]]], *, alone: bool
+) -> None:
+    """Enqueue *jobs*, each (key, job), and record what became of each; *alone*: by `enqueue`, it is only one."""
+    for key, job in jobs:
+        recorder.attempt(key, job.new.priority, job.id)
+    inside: Sequence[str] = ()
+    maybe: Sequence[str] = ()
+    why = ""
+    try:
+        if alone:
+            inside = (into.enqueue(jobs[0][1]).id,)
+        else:
+            inside = tuple(handle.id for handle in into.enqueue_many(job for _, job in jobs))
+    except QueueFull as full:
+        inside, why = full.admitted, "QueueFull"
+    except StoreUnavailable as away:
+        inside, why = away.admitted, f"StoreUnavailable: {away}"
+        maybe = away.job_ids if away.may_be_in else ()
+    except GqueueError as error:
+        # One call was refused, and nothing of it written; of a batch that stood in line a part may have gone in before.
+        why = f"{type(error).__name__}: {error}"
+        maybe = () if len(jobs) == 1 else tuple(job.id for _, job in jobs)
+    for key, job in jobs:
+        if job.id in inside:
+            recorder.ack(key, job.id)
+        elif job.id in maybe:
+            recorder.unknown(key, why)
+        else:
+            recorder.refused(key, why)
+
+
+def main(text: str) -> None:
+    """Run one producer."""
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(name)s: %(message)s")
+    spec = msgspec.json.decode(text, type=Spec)
+    producer = Producer(spec, Recorder(os.environ["FAULTS_FOLDER"], "producer"))
+    signal.signal(signal.SIGTERM, lambda *_: producer.stop())
+    producer.run()
+    queue.close()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

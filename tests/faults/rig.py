@@ -1,0 +1,545 @@
+"""The rig: a redis-server, the proxy before it, workers and producers, and the verbs that break them.
+
+A `Rig` is one run of one scenario: it starts everything, lets the scenario act, heals what is broken, drains, and
+leaves the folder that the checker reads. Everything has a deadline; every process dies with the one that runs the rig.
+Verbs belong to its main thread: a process dies with the thread that started it.
+"""
+
+import json
+import logging
+import os
+import platform
+import random
+import re
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import attrs
+import msgspec
+import redis
+from attrs import frozen
+
+import gqueue
+from gqueue.core.model import Stats
+from tests.faults.crew import Child, Worker
+from tests.faults.history import DepthRecorder, Expect, Recorder, Run, events, write_run
+from tests.faults.producer import Spec, enqueue
+from tests.faults.toxics import Toxics
+from tests.processes import ROOT
+from tests.servers import Server
+
+POLL_S = 0.01
+SAMPLE_S = 0.05
+
+
+@frozen
+class Setup:
+    """What a run is made of.
+
+    Args:
+        jobs: enqueued by all producers together, spread over about *seconds*; 0: until the scenario ends.
+        duration: of a job in seconds, uniform from 0.
+        many: largest batch of a producer.
+        wait_timeout: of the odd-numbered producers' enqueues, seconds; None, and the others': for ever.
+        scale: what `Rig.scaled` multiplies with.
+        drain: seconds after the last fault has healed, in which all must be done.
+        failpoints: GQUEUE_FAILPOINTS of the workers; one that dies of it is started again, with the same.
+        direct: workers and producers talk to the server itself, not through the proxy.
+        redis: further settings of the server, as in redis.conf with _ for -.
+        runs: of the full form, each with a seed of its own.
+    """
+
+    jobs: int = 10_000
+    seconds: float = 60.0
+    duration: float = 0.1
+    lease: float = 2.0
+    capacity: int = 100_000
+    workers: int = 2
+    slots: int = 20
+    producers: int = 4
+    many: int = 20
+    wait_timeout: float | None = None
+    max_crashes: int = 50
+    retry_for: float = 3.0
+    grace: float = 5.0
+    fsync: str = "everysec"
+    scale: float = 1.0
+    drain: float = 60.0
+    failpoints: str = ""
+    direct: bool = False
+    redis: dict[str, str] = attrs.field(factory=dict)
+    runs: int = 1
+
+
+class Rig:
+    """One run. Use it as a context; call `finish` inside.
+
+    Attributes:
+        proxy: the network's faults, see `Toxics`; write them into the history with `during`.
+        server: the redis-server; `redis()` is a client that goes past the proxy.
+        chance: for the scenario's choices: the same seed chooses the same.
+        reached: what was met, by name; see `reach`.
+    """
+
+    def __init__(self, folder: Path, setup: Setup, *, seed: int, short: bool) -> None:
+        self.folder, self.setup, self.seed, self.short = folder, setup, seed, short
+        folder.mkdir(parents=True)
+        self.chance = random.Random(seed)
+        self.reached: Counter[str] = Counter()
+        self.problems: list[str] = []
+        self.recorder = Recorder(folder, "rig")
+        self._asked = Recorder(folder, "producer")
+        self.server = Server(appendonly=True, appendfsync=setup.fsync, **setup.redis)
+        self.workers: list[Worker] = []
+        self.producers: list[Child] = []
+        self._up = True
+        self._began = time.monotonic()
+        self._started = datetime.now(UTC).isoformat(timespec="seconds")
+        self._ended = threading.Event()
+
+    # The run.
+
+    def __enter__(self) -> "Rig":
+        """Start everything."""
+        setup = self.setup
+        self.server.start()
+        try:
+            self.version = str(self.redis().info("server")["redis_version"])
+            self.proxy = Toxics(self.server.socket, self.seed)
+            self.queue = gqueue.Queue(
+                "faults", self.server.url, lease=setup.lease, capacity=setup.capacity, retry_for=0.5
+            )
+            self.recorder.capacity(setup.capacity)
+            self._sampler = threading.Thread(target=self._sample, daemon=True)
+            self._sampler.start()
+            for number in range(setup.workers):
+                self.workers.append(Worker(self.folder, number, self._worker_command(), self._environ()))
+                self.start_worker(number)
+            self.wait(lambda: self._stats().workers == setup.workers, 30, "the workers did not register")
+            for number in range(setup.producers):
+                self._start_producer(number)
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """End all processes."""
+        self._ended.set()
+        for child in (*self.workers, *self.producers):
+            child.end()
+        if hasattr(self, "proxy"):
+            self.proxy.close()
+        if hasattr(self, "queue"):
+            self._sampler.join(5)
+            self.queue.close()
+        self.server.remove()
+
+    def finish(self, name: str, expect: Expect, command: str = "") -> Run:
+        """Heal, drain, look at what is left, end; write and return `run.json`."""
+        setup = self.setup
+        self.heal_all()
+        until = time.monotonic() + setup.drain
+        self._end_producers(until)
+        drained = self._drain(until)
+        self._end_workers()
+        counters = dict(self._stats().counters)
+        self._list_letters()
+        if not drained:
+            self._list_waiting()
+        fsck = self._fsck() if drained else []
+        self._ended.set()
+        self._count_reached(counters)
+        run = Run(
+            scenario=name,
+            seed=self.seed,
+            short=self.short,
+            lease_s=setup.lease,
+            capacity=setup.capacity,
+            slots=setup.slots,
+            workers=setup.workers,
+            started=self._started,
+            python=platform.python_version(),
+            redis=self.version,
+            gqueue_commit=_commit(),
+            seconds=round(time.monotonic() - self._began, 1),
+            expect=expect,
+            reached=dict(sorted(self.reached.items())),
+            counters=counters,
+            fsck=[*fsck, *(f"rig: {problem}" for problem in self.problems)],
+            settings=_told(setup),
+            machine=f"{os.cpu_count()} cores, {platform.machine()}, Linux {platform.release()}",
+            command=command,
+        )
+        write_run(self.folder, run)
+        return run
+
+    # Verbs: time.
+
+    def scaled(self, seconds: float) -> float:
+        """Return *seconds* for the full form, less for the short one."""
+        return seconds * self.setup.scale
+
+    def sleep(self, seconds: float) -> None:
+        """Wait; start workers again that died of a failpoint meanwhile."""
+        until = time.monotonic() + seconds
+        while True:
+            self._tend()
+            left = until - time.monotonic()
+            if left <= 0:
+                return
+            time.sleep(min(POLL_S, left))
+
+    def wait(self, condition: Callable[[], object], seconds: float, what: str) -> bool:
+        """Wait until *condition* holds; after *seconds* note *what* as a problem, and return False."""
+        until = time.monotonic() + seconds
+        while not condition():
+            if time.monotonic() > until:
+                self.problems.append(f"{what} within {seconds:g} s")
+                return False
+            self.sleep(0.02)
+        return True
+
+    def loading(self) -> bool:
+        """Return whether a producer is still at it, and has not been for three times as long as it should."""
+        late = self._began + 3 * self.setup.seconds + 30
+        return time.monotonic() < late and any(child.alive() for child in self.producers)
+
+    def every(self, seconds: float) -> Iterator[int]:
+        """Yield 0, 1, 2, ... every *seconds* while producers load the queue, at least twice."""
+        number = 0
+        while number < 2 or self.loading():
+            self.sleep(seconds)
+            yield number
+            number += 1
+
+    # Verbs: workers. The history gets its lines by itself.
+
+    def start_worker(self, number: int, *, failpoints: bool = True) -> None:
+        """Start a worker process that is not running."""
+        self.workers[number].start(self.setup.failpoints if failpoints else "")
+
+    def kill_worker(self, number: int, *, again: bool = True) -> None:
+        """SIGKILL; start it again at once unless told not to."""
+        worker = self.workers[number]
+        if worker.alive():
+            worker.kill()
+            self._hit("kill -9 worker", worker.pid)
+            self.recorder.died(worker.pid, "SIGKILL")
+        if again:
+            self.start_worker(number)
+
+    def stop_worker(self, number: int) -> None:
+        """SIGSTOP: it stands still, its connections too."""
+        worker = self.workers[number]
+        worker.stop()
+        self._hit("SIGSTOP worker", worker.pid)
+
+    def cont_worker(self, number: int) -> None:
+        """SIGCONT."""
+        self.workers[number].cont()
+        self.recorder.heal("SIGSTOP worker")
+
+    def term_worker(self, number: int) -> None:
+        """SIGTERM; wait for it with `wait_worker`."""
+        worker = self.workers[number]
+        self.recorder.fault("SIGTERM worker", None, f"pid {worker.pid}")
+        self.reached["SIGTERM worker"] += 1
+        worker.term()
+
+    def wait_worker(self, number: int, seconds: float) -> int | None:
+        """Wait until it has ended; return its exit code. None, and a problem: it has not."""
+        worker = self.workers[number]
+        code = worker.wait(seconds)
+        if code is None:
+            self.problems.append(f"worker {number} did not end within {seconds:g} s")
+        else:
+            self.recorder.died(worker.pid, f"exit {code}")
+        return code
+
+    # Verbs: the server.
+
+    def redis(self) -> "redis.Redis":
+        """Return a client of the server, past the proxy."""
+        return self.server.client()
+
+    def kill_redis(self) -> None:
+        """SIGKILL of the server; `start_redis` heals."""
+        self._up = False
+        self._note("kill -9 redis")
+        self.server.kill()
+
+    def start_redis(self) -> None:
+        """Start the server again, on its data."""
+        self.server.start()
+        self._up = True
+        self.recorder.heal("kill -9 redis")
+
+    def freeze_redis(self) -> None:
+        """SIGSTOP of the server; `thaw_redis` heals."""
+        self._up = False
+        self._note("SIGSTOP redis")
+        self.server.pause()
+
+    def thaw_redis(self) -> None:
+        """SIGCONT of the server."""
+        self.server.go_on()
+        self._up = True
+        self.recorder.heal("SIGSTOP redis")
+
+    # Verbs: everything else.
+
+    @contextmanager
+    def during(self, what: str, detail: str = "") -> Iterator[None]:
+        """Note a fault that begins now and is healed at the end of the block."""
+        self._note(what, detail)
+        try:
+            yield
+        finally:
+            self.recorder.heal(what)
+
+    def note(self, what: str, detail: str = "") -> None:
+        """Note a fault of a moment, just before it is injected."""
+        self._note(what, detail)
+        self.recorder.heal(what)
+
+    def reach(self, what: str, times: int = 1) -> None:
+        """Count that something was met, for the scenario's `reached`."""
+        self.reached[what] += times
+
+    def put(self, task: str, key: str, *arguments: Any, priority: float = 0.0) -> None:
+        """Enqueue one job past the proxy, with lines in the history like those of a producer."""
+        from tests.faults import app
+
+        function = app.queue.tasks[task]
+        if task not in self.queue.tasks:
+            self.queue.task(function.function, name=task, timeout=function.timeout_ms / 1000)
+        job = self.queue.tasks[task].options(priority=priority).job(key, *arguments)
+        enqueue(self.queue, self._asked, [(key, job)], alone=True)
+
+    def kill_producer(self, number: int) -> None:
+        """SIGKILL."""
+        self._note("kill -9 producer", str(number))
+        self.producers[number].kill()
+
+    def log_has(self, text: str) -> int:
+        """Return how often *text* is in the workers' logs so far."""
+        return sum(worker.log().count(text) for worker in self.workers)
+
+    def stats(self) -> Stats:
+        """Return the queue in numbers, asked past the proxy."""
+        return self._stats()
+
+    def heal_all(self) -> None:
+        """End every fault: the network passes, the server and all workers run, without failpoints that end them."""
+        self.proxy.clear()
+        if not self.server.alive():
+            self.start_redis()
+        self.server.go_on()
+        self._up = True
+        for number, worker in enumerate(self.workers):
+            worker.cont()
+            if re.search("=(kill|exit)", worker.failpoints) and worker.alive():
+                self.kill_worker(number, again=False)
+            if not worker.alive():
+                self._bury(worker)
+                self.start_worker(number, failpoints=False)
+        self.recorder.heal("all")
+
+    # What the verbs are made of.
+
+    def _note(self, what: str, detail: str = "") -> None:
+        self.recorder.fault(what, None, detail)
+        self.reached[what] += 1
+
+    def _hit(self, what: str, pid: int) -> None:
+        """Note a fault that has just hit a worker, with the jobs that Redis holds for it."""
+        self.recorder.fault(what, pid, "", self._held_by(pid))
+        self.reached[what] += not what.startswith("failpoint")  # these are counted in the logs
+
+    def _held_by(self, pid: int) -> tuple[str, ...]:
+        if not self._up:
+            return ()
+        try:
+            with self.redis() as client:
+                keys = list(client.scan_iter(match=f"gq:{{faults}}:running:*:{pid}:*", count=1000))
+                return tuple(job.decode() for key in keys for job in client.hkeys(key))
+        except redis.RedisError:
+            return ()
+
+    def _tend(self) -> None:
+        """Start workers again that ended by themselves; it is a problem unless a failpoint asked for it."""
+        for number, worker in enumerate(self.workers):
+            if worker.wanted and not worker.alive():
+                self._bury(worker)
+                self.start_worker(number)
+
+    def _bury(self, worker: Worker) -> None:
+        if not worker.wanted:
+            return
+        struck = worker.struck()
+        code = worker.wait(0)
+        self._hit(struck or f"worker ended: {code}", worker.pid)
+        self.recorder.died(worker.pid, f"exit {code}")
+        if not struck and not self._may_die(code):
+            self.problems.append(f"worker {worker.number} (pid {worker.pid}) ended by itself with {code}")
+        worker.wanted = False
+
+    def _may_die(self, code: int | None) -> bool:
+        return code in self.may_die
+
+    may_die: frozenset[int] = frozenset()
+    """Exit codes with which a worker may end by itself, where a scenario's jobs kill it; negative: a signal."""
+
+    def _start_producer(self, number: int) -> None:
+        setup = self.setup
+        spec = Spec(
+            number=number,
+            seed=self.seed * 1_000 + number,
+            jobs=setup.jobs // setup.producers,
+            pace=setup.jobs / setup.seconds / setup.producers if setup.jobs else 100 / setup.producers,
+            duration=setup.duration,
+            many=setup.many,
+            wait_timeout=setup.wait_timeout if number % 2 else None,
+        )
+        command = [sys.executable, "-m", "tests.faults.producer", msgspec.json.encode(spec).decode()]
+        child = Child(self.folder / f"producer-{number}.log", command, self._environ())
+        child.start()
+        self.producers.append(child)
+
+    def _worker_command(self) -> list[str]:
+        setup = self.setup
+        return [
+            *(sys.executable, "-m", "gqueue", "--app", "tests.faults.app:queue", "--workers", str(setup.slots)),
+            *("--grace", str(setup.grace), "--log-level", "info"),
+        ]
+
+    def _environ(self) -> dict[str, str]:
+        setup = self.setup
+        return {
+            "GQUEUE_REDIS_URL": self.server.url if setup.direct else self.proxy.url,
+            "FAULTS_FOLDER": str(self.folder.absolute()),
+            "FAULTS_LEASE": str(setup.lease),
+            "FAULTS_CAPACITY": str(setup.capacity),
+            "FAULTS_MAX_CRASHES": str(setup.max_crashes),
+            "FAULTS_RETRY_FOR": str(setup.retry_for),
+        }
+
+    def _stats(self) -> Stats:
+        return self.queue.stats()
+
+    def _sample(self) -> None:
+        depth = DepthRecorder(self.folder)
+        while not self._ended.wait(SAMPLE_S):
+            try:
+                stats = self._stats()
+            except gqueue.GqueueError:
+                continue
+            depth.sample(stats.depth, stats.running, stats.capacity)
+
+    # The end.
+
+    def _end_producers(self, until: float) -> None:
+        for number, child in enumerate(self.producers):
+            if not self.setup.jobs:
+                child.term()
+            while child.alive() and time.monotonic() < until:
+                self.sleep(0.02)
+            if child.alive():
+                self.problems.append(f"producer {number} did not end within {self.setup.drain:g} s of the heal")
+                child.kill()
+            elif child.wait(0) not in (0, -9):
+                self.problems.append(f"producer {number} ended with {child.wait(0)}: {child.log()[-500:]}")
+
+    def _drain(self, until: float) -> bool:
+        while time.monotonic() < until:
+            try:
+                stats = self._stats()
+            except gqueue.GqueueError as error:
+                self.problems.append(f"the server was healed and does not answer: {error}")
+                continue
+            if stats.depth == stats.running == stats.lapsed == 0:
+                return True
+            self.sleep(0.02)
+        self.problems.append(f"not drained within {self.setup.drain:g} s of the heal: {self._stats()}")
+        return False
+
+    def _end_workers(self) -> None:
+        for worker in self.workers:  # a signal that comes before Python reaches main() ends it as any program
+            self.wait(worker.is_up, 20, f"worker {worker.number} was not up")
+        for worker in self.workers:
+            worker.term()
+        for number, _ in enumerate(self.workers):
+            code = self.wait_worker(number, self.setup.grace + 15)
+            if code not in (0, None):
+                self.problems.append(f"worker {number} ended with {code} at the end, not 0")
+
+    def _list_letters(self) -> None:
+        for shed in (False, True):
+            for letter in self.queue.dead.list(limit=100_000, shed=shed):
+                key = str(letter.args[0]) if letter.args else ""
+                self.recorder.dead(key, letter.id, letter.reason)
+
+    def _list_waiting(self) -> None:
+        with self.redis() as client:
+            for job_id, entry in client.hscan_iter("gq:{faults}:jobs", count=1000):
+                try:
+                    key = str(json.loads(entry.split(b" ", 1)[1])["args"][0])
+                except (ValueError, LookupError, TypeError):
+                    key = ""
+                self.recorder.waiting(key, job_id.decode())
+
+    def _fsck(self) -> list[str]:
+        try:
+            from gqueue.store.audit import audit
+        except ImportError:
+            return []
+        self.reached["fsck"] += 1
+        return [str(finding) for finding in audit(self.queue.store)]
+
+    def _count_reached(self, counters: dict[str, int]) -> None:
+        reached = self.reached
+        for name, count in self.proxy.counts().items():
+            if _tells(name):
+                reached[name] += count
+        for worker in self.workers:
+            text = worker.log()
+            for place in re.findall(r"^failpoint (\S+) pid", text, re.MULTILINE):
+                reached[f"failpoint {place}"] += 1
+            reached["leases lost"] += text.count(" is lost\n") + text.count("has no lease any more")
+            reached["jobs taken back"] += sum(map(int, re.findall(r"took (\d+) jobs of worker", text)))
+        for event in events(self.folder):
+            if event.e == "end" and event.how == "interrupted":
+                reached["attempts interrupted"] += 1
+        for name in ("crashed", "given_back", "skipped", "retried", "dead"):
+            reached[f"stats: {name}"] += counters.get(name, 0)
+
+
+def _tells(count: str) -> bool:
+    """Return whether a count of the proxy is worth keeping: what went well is not."""
+    if count.startswith("request"):
+        return False
+    status = count.partition(": ")[2]
+    return not status or status.isupper() or status in ("lease_lost", "stale_call", "not_lapsed", "full")
+
+
+def _told(setup: Setup) -> str:
+    plain = Setup()
+    chosen = {name: value for name, value in attrs.asdict(setup).items() if value != getattr(plain, name)}
+    return ", ".join(f"{name} {value}" for name, value in chosen.items())
+
+
+def _commit() -> str:
+    found = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True)
+    return found.stdout.strip() or "unknown"
+
+
+logging.getLogger("gqueue").addHandler(logging.NullHandler())

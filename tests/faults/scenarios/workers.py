@@ -1,0 +1,77 @@
+"""Scenarios 1 to 9: workers that are killed, stopped, hogged by their own jobs, or asked to end."""
+
+from attrs import evolve
+
+from tests.faults.rig import Rig
+from tests.faults.scenarios.scenario import FULL, SHORT, scenario
+
+
+@scenario(1, recovers=True, reached=("kill -9 worker", "stats: crashed"))
+def kill_workers(rig: Rig) -> None:
+    """Kill one worker after another, every 2 s, and start it anew.
+
+    No job is lost. What ran when its worker was killed runs again, place kept, within lease + lease/3, and may be done
+    twice: killed after its effect, before it was settled. The others are not touched.
+    """
+    for number in rig.every(rig.scaled(2.0)):
+        rig.kill_worker(number % rig.setup.workers)
+
+
+@scenario(
+    2,
+    full=evolve(FULL, failpoints="settle=kill%0.01"),
+    short=evolve(SHORT, failpoints="settle=kill%0.03"),
+    recovers=True,
+    reached=("failpoint settle=kill", "stats: crashed"),
+)
+def kill_after_effect(rig: Rig) -> None:
+    """Workers kill themselves when jobs have ended, before the call that settles them is sent.
+
+    No job is lost. Those jobs had their effect and have it again: exactly what at least once means. They and all others
+    of the worker start again within lease + lease/3.
+    """
+    for _ in rig.every(rig.scaled(1.0)):
+        pass
+
+
+@scenario(
+    3,
+    full=evolve(FULL, failpoints="claimed=kill%0.01"),
+    short=evolve(SHORT, failpoints="claimed=kill%0.03"),
+    recovers=True,
+    reached=("failpoint claimed=kill", "stats: crashed"),
+)
+def kill_after_claim(rig: Rig) -> None:
+    """Workers kill themselves when the reply to a claim is there, before any of its jobs is started.
+
+    No job is lost: Redis knows who holds them. They start within lease + lease/3. What they claimed had no effect
+    yet, so only what ran beside it can be done twice.
+    """
+    for _ in rig.every(rig.scaled(1.0)):
+        pass
+
+
+@scenario(
+    4,
+    # The pause before each settlement has one be on its way when the worker stops: else the heartbeat may be faster to
+    # find out that the lease is lost, and what is to be settled is dropped without asking.
+    full=evolve(FULL, duration=6.0, jobs=500, failpoints="settle=sleep:0.3", runs=20),
+    short=evolve(SHORT, duration=5.0, jobs=64, seconds=7.0, failpoints="settle=sleep:0.3"),
+    recovers=True,
+    overlapping=None,
+    reached=("SIGSTOP worker", "outcomes refused", "attempts interrupted", "stats: crashed"),
+)
+def stop_worker(rig: Rig) -> None:
+    """Stop a worker for longer than its lease allows; let it go on when its jobs have been taken back; the next.
+
+    No job is lost. The other worker runs its jobs within lease + lease/3. When it goes on, what it has to settle is
+    refused and recorded nowhere, its running jobs are interrupted, and it registers anew. Until then a job may run in
+    two places: that is what a lease cannot prevent, and it is counted.
+    """
+    for number in rig.every(rig.setup.lease):
+        worker = number % rig.setup.workers
+        taken_back = rig.log_has("of worker")
+        rig.stop_worker(worker)
+        rig.sleep(rig.setup.lease * 4 / 3 + 0.3)
+        rig.wait(lambda before=taken_back: rig.log_has("of worker") > before, 5, "nobody took the jobs back")
+        rig.cont_worker(worker)
