@@ -27,12 +27,13 @@ def main(
     """Run what was asked for."""
     if shutil.which("redis-server"):
         os.environ.setdefault("GQUEUE_TEST_SERVER", "path")
-    from tests.faults.scenarios.scenario import load
-    from tests.faults.soak import soak
+    from tests.faults.scenarios.scenario import Scenario, load
+    from tests.faults.soak import Soak
 
     out = out or Path(tempfile.mkdtemp(prefix="gqueue-faults-"))
+    chosen: list[Scenario | Soak]
     if minutes is not None:
-        chosen = [soak(minutes)]
+        chosen = [Soak(minutes)]
     else:
         known = load()
         unknown = set(numbers) - known.keys()

@@ -51,7 +51,7 @@ class Setup:
         wait_timeout: of the odd-numbered producers' enqueues, seconds; None, and the others': for ever.
         scale: what `Rig.scaled` multiplies with.
         drain: seconds after the last fault has healed, in which all must be done.
-        failpoints: GQUEUE_FAILPOINTS of the workers; one that dies of it is started again, with the same.
+        failpoints: GQUEUE_FAILPOINTS of the first *failing* workers; one that dies of it is started again.
         direct: workers and producers talk to the server itself, not through the proxy.
         redis: further settings of the server, as in redis.conf with _ for -.
         runs: of the full form, each with a seed of its own.
@@ -74,6 +74,7 @@ class Setup:
     scale: float = 1.0
     drain: float = 60.0
     failpoints: str = ""
+    failing: int = 1
     direct: bool = False
     redis: dict[str, str] = attrs.field(factory=dict)
     runs: int = 1
@@ -225,7 +226,8 @@ class Rig:
 
     def start_worker(self, number: int, *, failpoints: bool = True) -> None:
         """Start a worker process that is not running."""
-        self.workers[number].start(self.setup.failpoints if failpoints else "")
+        failing = failpoints and number < self.setup.failing
+        self.workers[number].start(self.setup.failpoints if failing else "")
 
     def kill_worker(self, number: int, *, again: bool = True) -> None:
         """SIGKILL; start it again at once unless told not to."""

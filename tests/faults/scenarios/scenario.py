@@ -66,14 +66,21 @@ class Scenario:
         expect = self.expect
         if self.recovers:
             expect = msgspec.structs.replace(expect, recovery_s=round(setup.lease * 4 / 3 + MARGIN_S, 3))
-        options = f"--scenario {self.number} --seed {seed}{' --short' if short else ''}"
-        faulthandler.dump_traceback_later(3 * setup.seconds + setup.drain + LIMIT_S, exit=True)
-        try:
-            with Rig(folder, setup, seed=seed, short=short) as rig:
-                self.act(rig)
-                return rig.finish(self.name, expect, f"python -m tests.faults {options}")
-        finally:
-            faulthandler.cancel_dump_traceback_later()
+        command = f"python -m tests.faults --scenario {self.number} --seed {seed}{' --short' if short else ''}"
+        return run_once(folder, setup, self.act, self.name, expect, seed=seed, short=short, command=command)
+
+
+def run_once(
+    folder: Path, setup: Setup, act: Act, name: str, expect: Expect, *, seed: int, short: bool, command: str
+) -> Run:
+    """Start a rig, have *act* break it, drain it; a run that takes far too long ends the process with all stacks."""
+    faulthandler.dump_traceback_later(3 * setup.seconds + setup.drain + LIMIT_S, exit=True)
+    try:
+        with Rig(folder, setup, seed=seed, short=short) as rig:
+            act(rig)
+            return rig.finish(name, expect, command)
+    finally:
+        faulthandler.cancel_dump_traceback_later()
 
 
 ALL: dict[int, Scenario] = {}

@@ -55,8 +55,8 @@ def kill_after_claim(rig: Rig) -> None:
     4,
     # The pause before each settlement has one be on its way when the worker stops: else the heartbeat may be faster to
     # find out that the lease is lost, and what is to be settled is dropped without asking.
-    full=evolve(FULL, duration=6.0, jobs=500, failpoints="settle=sleep:0.3", runs=20),
-    short=evolve(SHORT, duration=5.0, jobs=64, seconds=7.0, failpoints="settle=sleep:0.3"),
+    full=evolve(FULL, duration=6.0, jobs=300, failpoints="settle=sleep:0.3", failing=2, runs=20),
+    short=evolve(SHORT, duration=5.0, jobs=32, seconds=5.0, failpoints="settle=sleep:0.3", failing=2),
     recovers=True,
     overlapping=None,
     reached=("SIGSTOP worker", "outcomes refused", "attempts interrupted", "stats: crashed"),

@@ -1,0 +1,44 @@
+"""Every scenario of the campaign in its short form, two at a time: `pytest -m faults`, or `tox -e faults`."""
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from tests.faults.scenarios.names import NAMES
+from tests.faults.scenarios.scenario import load
+from tests.processes import ROOT
+
+AT_ONCE = 2
+LONGEST_S = 200.0
+
+
+@pytest.fixture(scope="session")
+def runs(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[dict[int, "Future[subprocess.CompletedProcess[str]]"]]:
+    """Run what was selected, in order; a test only waits for its own."""
+    chosen = [item.callspec.params["number"] for item in request.session.items if item.get_closest_marker("faults")]
+    folder = tmp_path_factory.mktemp("faults")
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        yield {number: pool.submit(_run, number, folder) for number in chosen}
+        pool.shutdown(cancel_futures=True)
+
+
+def _run(number: int, folder: Path) -> "subprocess.CompletedProcess[str]":
+    # All that it starts dies with it, if it is ended here.
+    command = [sys.executable, "-m", "tests.faults", "--short", "--scenario", str(number), "--out", str(folder)]
+    return subprocess.run(
+        command, cwd=ROOT, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=LONGEST_S
+    )
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize("number", [pytest.param(number, id=str(NAMES[number])) for number in load()])
+def test_scenario(number: int, runs: dict[int, "Future[subprocess.CompletedProcess[str]]"]):
+    ended = runs[number].result()
+
+    assert ended.returncode == 0, f"{ended.stdout}\n{ended.stderr}"
