@@ -4,6 +4,8 @@ Decides defaults, ranges and where a setting comes from. What the command line o
 reads from their GQUEUE_ variables; everything else that hangs on the environment is asked for here.
 """
 
+import base64
+import binascii
 import math
 import os
 import re
@@ -12,7 +14,7 @@ from datetime import timedelta
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
-from attrs import frozen
+from attrs import field, frozen
 
 from gqueue.core.model import Rules
 from gqueue.errors import BadSetting
@@ -130,6 +132,88 @@ def to_count(name: str, value: object, *, least: int = 1, most: int = 2**31 - 1)
     return value
 
 
+SIGNING_FORM = "ID:KEY,ID:KEY,..., where KEY is hex:... or base64:... of 16 bytes or more, or a text of 32 or more"
+_KEY_ID = re.compile(r"[A-Za-z0-9._-]{1,32}")
+LEAST_KEY_BYTES, LEAST_KEY_CHARACTERS = 16, 32
+"""Half of what SHA-256 gives; a text has half as much chance in each byte, or less."""
+
+
+@frozen(repr=False, eq=False)
+class SigningKeys:
+    """Keys by their ids; the first signs, all verify. Never shown: its repr names the ids."""
+
+    keys: Mapping[str, bytes]
+
+    def __bool__(self) -> bool:
+        """Return whether there is any."""
+        return bool(self.keys)
+
+    def __repr__(self) -> str:
+        return f"<SigningKeys {', '.join(self.keys) or 'none'}>"
+
+
+def signing_keys(
+    given: "str | Mapping[str, str | bytes] | SigningKeys | None", environ: Mapping[str, str] = os.environ
+) -> SigningKeys:
+    """Return the keys *given*, as text or as id -> key; None: those of GQUEUE_SIGNING_KEYS, "" or none: no keys.
+
+    Raises BadSetting, which shows no part of a key: what was taken for an id may be one.
+    """
+    source = "signing_keys"
+    if given is None:
+        given, source = environ.get("GQUEUE_SIGNING_KEYS", ""), "GQUEUE_SIGNING_KEYS"
+    if isinstance(given, SigningKeys):
+        return given
+    pairs: list[tuple[object, object]]
+    if isinstance(given, str):
+        parts = [part.partition(":") for part in given.split(",")] if given.strip() else []
+        pairs = [(key_id.strip(), key.strip()) for key_id, _, key in parts]
+    elif isinstance(given, Mapping):
+        pairs = list(given.items())
+    else:
+        raise BadSetting(f"{source} must be a str ({SIGNING_FORM}) or a dict of them, not {type(given).__name__}")
+    keys: dict[str, bytes] = {}
+    for number, (key_id, key) in enumerate(pairs, 1):
+        if not isinstance(key_id, str) or not _KEY_ID.fullmatch(key_id) or key_id in keys:
+            raise BadSetting(
+                f"{source}: the id of key {number} is missing, there twice, or not 1 to 32 characters of "
+                f"A-Z a-z 0-9 . _ -; expected {SIGNING_FORM}"
+            )
+        found = _key_of(key)
+        if found is None:
+            raise BadSetting(f"{source}: key {number} is too short, or cannot be read; expected {SIGNING_FORM}")
+        keys[key_id] = found
+    return SigningKeys(keys)
+
+
+def _key_of(key: object) -> bytes | None:
+    if isinstance(key, bytes):
+        return key if len(key) >= LEAST_KEY_BYTES else None
+    if not isinstance(key, str):
+        return None
+    form, _, rest = key.partition(":")
+    try:
+        if form == "hex":
+            decoded = bytes.fromhex(rest)
+        elif form == "base64":
+            decoded = base64.b64decode(rest.translate({ord("-"): "+", ord("_"): "/"}), validate=True)
+        else:
+            return key.encode() if len(key) >= LEAST_KEY_CHARACTERS else None
+    except (ValueError, binascii.Error):
+        return None
+    return decoded if len(decoded) >= LEAST_KEY_BYTES else None
+
+
+def printable(text: str, keep: str = "") -> str:
+    """Return *text* with control characters escaped, but for *keep*: so that it cannot forge lines of a log.
+
+    Escaped are all that a terminal may obey, and what ends a line anywhere; what UTF-8 cannot hold, too.
+    """
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() or c in keep else ascii(c)[1:-1] for c in text)
+
+
 def shown(value: object) -> str:
     """Return the repr of *value*, for messages, cut where it is long; Python does not print an int of any size."""
     try:
@@ -201,13 +285,14 @@ class QueueSettings:
     """What a Queue is made with; see `gqueue.Queue` for the meaning of each."""
 
     name: str
-    url: str
+    url: str = field(repr=masked)
     capacity: int
     rules: Rules
     max_payload_bytes: int = 1024 * 1024
     retry_for_ms: int = 10_000
     wait_ms: int | None = None
     failpoints: tuple[Failpoint, ...] = ()
+    signing_keys: SigningKeys = SigningKeys({})
 
 
 @frozen

@@ -141,7 +141,7 @@ class CurrentJob:
         of each job some ten times a second at most. While Redis is away or full, values are dropped; the worker's log
         tells. At the end of the attempt the last value goes, sent or not.
 
-        Raises BadPayload: another type is in it.
+        Raises BadPayload: another type is in it, or it is larger than the queue's max_payload_bytes.
         """
         self._running.report_progress(codec.encode_json(value, "progress"))
 
@@ -205,7 +205,7 @@ class JobHandle(Generic[R_co]):
         if look is None:
             waited = f"{to_ms('timeout', timeout or 0) / 1000:g} s"
             raise ResultTimeout(f"job {self._id} of queue {self._queue.name!r} is not done after {waited}; it goes on")
-        return cast(R_co, value_of(self._id, self._queue.name, look))
+        return cast(R_co, value_of(self._id, self._queue.name, look, self._queue.settings.max_payload_bytes))
 
     def cancel(self) -> bool:
         """Cancel the job if it waits; if it runs, have it interrupted.
@@ -218,9 +218,12 @@ class JobHandle(Generic[R_co]):
         return state is State.CANCELLED or state is State.RUNNING
 
     def progress(self) -> Any:
-        """Return what the running job last gave to `current_job().progress(...)`; None if nothing."""
+        """Return what the running job last gave to `current_job().progress(...)`; None if nothing.
+
+        Raises gqueue.store.codec.BadRecord (a ValueError): what Redis holds is no such thing.
+        """
         data = carried(lambda: self._queue.store.progress(self._id))
-        return None if data is None else codec.decode_json(data)
+        return None if data is None else codec.decode_json(data, self._queue.settings.max_payload_bytes)
 
     def set_priority(self, priority: float) -> bool:
         """Rank the job anew if it waits, its order of arrival kept; return False if it does not wait."""
@@ -264,26 +267,29 @@ class JobHandle(Generic[R_co]):
         return f"<JobHandle {self._id} of queue {self._queue.name!r}>"
 
 
-def value_of(job_id: str, queue_name: str, look: Look) -> Any:
-    """Return the value of a job that is done, or raise what came of it instead."""
+def value_of(job_id: str, queue_name: str, look: Look, max_bytes: int | None = None) -> Any:
+    """Return the value of a job that is done, or raise what came of it instead.
+
+    An outcome larger than *max_bytes*, or that holds what no task could have sent, is one that cannot be read.
+    """
     if look.state is State.UNKNOWN or (look.state is State.SUCCEEDED and not look.outcome):
         raise UnknownJob(job_id, queue_name)
     if look.state is State.CANCELLED:
         raise JobCancelled(job_id)
     try:
         if look.state is State.SUCCEEDED:
-            return codec.decode_outcome(look.outcome).value
-        reason, error, traceback = _death(look)
+            return codec.decode_outcome(look.outcome, max_bytes).value
+        reason, error, traceback = _death(look, max_bytes)
     except codec.BadRecord as unreadable:
         error = f"its outcome in the store cannot be read: {unreadable}"
         raise JobFailed(job_id, Reason.BAD_RESULT.value, error) from None
     raise (JobTimeout if reason == Reason.TIMED_OUT.value else JobFailed)(job_id, reason, error, traceback)
 
 
-def _death(look: Look) -> tuple[str, str, str]:
+def _death(look: Look, max_bytes: int | None) -> tuple[str, str, str]:
     if look.outcome:
-        outcome = codec.decode_outcome(look.outcome)
-        return outcome.reason, outcome.error, outcome.traceback
+        outcome = codec.decode_outcome(look.outcome, max_bytes)
+        return codec.clip(outcome.reason), codec.clip(outcome.error), codec.clip(outcome.traceback)
     # The outcome is no longer kept; the dead letter still is.
     report = codec.decode_report(look.report) if look.report else codec.Report()
     return look.reason.value if look.reason else Reason.FAILED.value, report.error, report.traceback

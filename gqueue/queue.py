@@ -12,6 +12,7 @@ from functools import partial
 from types import MappingProxyType
 from typing import Any, ParamSpec, TypeVar, overload
 
+from gqueue import config
 from gqueue.config import (
     DEFAULT_CAPACITY,
     DEFAULT_LEASE_S,
@@ -33,6 +34,7 @@ from gqueue.letters import DeadLetters
 from gqueue.producer import Batch, Producer
 from gqueue.store import open_store
 from gqueue.store.base import Store
+from gqueue.store.records import Records
 from gqueue.task import PreparedJob, Task, WhenFullName, to_when_full
 
 P = ParamSpec("P")
@@ -57,6 +59,9 @@ class Queue:
         wait_timeout: seconds that an enqueue waits for room at most, then QueueFull, unless its options say otherwise;
             None (or math.inf): for ever, through an outage of Redis too. Give one where someone waits, as in a web
             view.
+        signing_keys: keys with which records are signed, so that workers run no job of anybody else's: a dict of id ->
+            key, or the text ID:KEY,ID:KEY; the first signs, all verify. A key is bytes (16 or more), or a text:
+            hex:..., base64:..., or any of 32 characters or more. None: those of GQUEUE_SIGNING_KEYS; {}: none.
         letters_max, letters_ttl, shed_max: how many dead letters are kept, how long, and how many that were shed.
 
     Raises:
@@ -76,6 +81,7 @@ class Queue:
         aging_per_second: float = 0.0,
         retry_for: Seconds = 10.0,
         wait_timeout: Seconds | None = None,
+        signing_keys: Mapping[str, str | bytes] | str | None = None,
         letters_max: int = 10_000,
         letters_ttl: Seconds = timedelta(days=30),
         shed_max: int = 1_000,
@@ -101,8 +107,10 @@ class Queue:
             retry_for_ms=to_ms("retry_for", retry_for, most=300),
             wait_ms=to_wait_ms(wait_timeout),
             failpoints=failpoints(),
+            signing_keys=config.signing_keys(signing_keys),
         )
         self.dead = DeadLetters(self)
+        self._records = (self.settings, _records(self.settings))
         self._tasks: dict[str, Task[..., Any]] = {}
         self._producers: dict[int, Producer] = {}
 
@@ -293,6 +301,15 @@ class Queue:
         """Return this process's store, opened on first use."""
         return self.producer.store
 
+    @property
+    def records(self) -> Records:
+        """Return how its records are written and read, by the settings that it has now."""
+        settings, records = self._records
+        if settings is not self.settings:
+            records = _records(self.settings)
+            self._records = self.settings, records
+        return records
+
     def open_store(self) -> Store:
         """Return a store of one's own, with its own connections; the caller closes it."""
         return open_store(self.url, self.name, self.settings.rules, retry_for_ms=self.settings.retry_for_ms)
@@ -305,3 +322,7 @@ class Queue:
 
     def __repr__(self) -> str:
         return f"<Queue {self.name!r}>"
+
+
+def _records(settings: QueueSettings) -> Records:
+    return Records(settings.name, settings.max_payload_bytes, settings.signing_keys)

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, ParamSpec, TypeVar
 
 from gqueue.config import Seconds, to_count, to_ms, to_wait_ms
 from gqueue.core.model import Backoff, NewJob, WhenFull, check_name, check_priority
-from gqueue.errors import BadSetting, NotATask, PayloadTooLarge
+from gqueue.errors import BadSetting, NotATask
 from gqueue.job import JobHandle
-from gqueue.store.codec import Record, check_payload, encode_record
+from gqueue.store.codec import Record, check_payload
 
 if TYPE_CHECKING:
     from gqueue.queue import Queue
@@ -104,7 +104,8 @@ class Options(Generic[P, R]):
         if kwargs:
             check_payload(kwargs, "kwargs")
         job_id = self._job_id or new_job_id()
-        record = encode_record(
+        record = self._queue.records.write(
+            job_id,
             Record(
                 self._task_name,
                 list(args),
@@ -114,11 +115,8 @@ class Options(Generic[P, R]):
                 self._max_attempts,
                 self._result_ttl,
                 round(time.time(), 3),
-            )
+            ),
         )
-        limit = self._queue.settings.max_payload_bytes
-        if len(record) > limit:
-            raise PayloadTooLarge(job_id, len(record), limit)
         new = NewJob(job_id, self._priority, self._delay_ms, record)
         return PreparedJob(self._queue, new, self._when_full, self._wait_ms)
 

@@ -4,6 +4,9 @@ import json
 import logging
 import sys
 import time
+from typing import Any
+
+from gqueue.config import printable
 
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 """Attributes that every record has; what else is there came with `extra`."""
@@ -20,6 +23,18 @@ class Text(logging.Formatter):
         """Return the line; a traceback follows it."""
         record.short = record.name.removeprefix("gqueue.")
         return super().format(record)
+
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        """Return the line, which is one: what came from a job, or from Redis, cannot begin another, or colour it.
+
+        The app's own lines are its own matter.
+        """
+        line = super().formatMessage(record)
+        return printable(line) if record.name.partition(".")[0] == "gqueue" else line
+
+    def formatException(self, ei: Any) -> str:
+        """Return the traceback; a message in it may have more lines, but cannot tell the terminal anything."""
+        return printable(super().formatException(ei), keep="\n\t")
 
 
 class Json(logging.Formatter):

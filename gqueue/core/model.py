@@ -75,6 +75,7 @@ class Reason(Enum):
     WORKER_LOST = "worker_lost"
     UNKNOWN_TASK = "unknown_task"
     BAD_RECORD = "bad_record"
+    BAD_SIGNATURE = "bad_signature"
     BAD_RESULT = "bad_result"
     SHED = "shed"
 

@@ -1,10 +1,12 @@
 """Between Python values and the JSON that Redis keeps: records, outcomes, reports.
 
 Decides what a payload may hold and how it is written. The queue's scripts never parse any of it. What is read here
-may have been written by another version, or by hand: every fault is a BadRecord, never a crash. Never pickle.
+may have been written by another version, by hand, or by an enemy: every fault is a BadRecord, never a crash, and the
+limits are the same as for what is sent. Never pickle.
 """
 
 import math
+from collections.abc import Iterable
 from typing import Any
 
 import msgspec
@@ -18,8 +20,22 @@ TEXT_LIMIT = 16_384
 """Most characters kept of an error's text or a traceback: the end of it, where the raising line is."""
 
 
+LEAST_INT, MOST_INT = -(2**63), 2**64 - 1
+"""Ints allowed: those of 64 bits, with or without a sign, which any JSON reader has."""
+
+OUTCOME_BYTES = 16 * TEXT_LIMIT
+"""Largest outcome of a job that died, whatever the limit of results: error and traceback, each character escaped."""
+
+SIGNATURE = b"\nsig:"
+"""What stands between a record and its signature. JSON has no line end inside of a string, so no record holds it."""
+
+
 class BadRecord(GqueueError, ValueError):
     """What was read from the store is not a record, an outcome or a report."""
+
+
+class BadSignature(BadRecord):
+    """A record is not signed with a key of this queue's, or it was changed, or is that of another job or queue."""
 
 
 class Record(msgspec.Struct, omit_defaults=True, gc=False):
@@ -36,6 +52,7 @@ class Record(msgspec.Struct, omit_defaults=True, gc=False):
     max_attempts: int | None = None
     result_ttl: float | None = None
     enqueued_at: float | None = None
+    sensitive: bool = False
 
 
 class Outcome(msgspec.Struct, omit_defaults=True, gc=False):
@@ -48,6 +65,12 @@ class Outcome(msgspec.Struct, omit_defaults=True, gc=False):
     traceback: str = ""
 
 
+class _Kind(msgspec.Struct, gc=False):
+    """So much of an outcome as tells the state of its job."""
+
+    state: str
+
+
 class Report(msgspec.Struct, omit_defaults=True, gc=False):
     """The last error of a dead letter."""
 
@@ -58,6 +81,7 @@ class Report(msgspec.Struct, omit_defaults=True, gc=False):
 _encoder = msgspec.json.Encoder()
 _record = msgspec.json.Decoder(Record)
 _outcome = msgspec.json.Decoder(Outcome)
+_kind = msgspec.json.Decoder(_Kind)
 _report = msgspec.json.Decoder(Report)
 
 
@@ -67,8 +91,23 @@ def encode_record(record: Record) -> bytes:
 
 
 def decode_record(data: bytes) -> Record:
-    """Return the record in *data*; raise BadRecord."""
-    return _decode(_record, data)  # type: ignore[no-any-return]
+    """Return the record in *data*, signed or not: `records.Records.read` is who looks at that. Raises BadRecord."""
+    if not data.endswith(b"}"):
+        data = split_signature(data)[0]
+    record: Record = _decode(_record, data)
+    check_read(record.args)
+    if record.kwargs:
+        check_read(record.kwargs)
+    return record
+
+
+def split_signature(stored: bytes) -> tuple[bytes, bytes, bytes]:
+    """Return the record in *stored*, the id of the key that it is signed with, and the signature: b"" if it is not."""
+    at = stored.rfind(SIGNATURE)
+    if at < 0:
+        return stored, b"", b""
+    key_id, _, mac = stored[at + len(SIGNATURE) :].rpartition(b":")
+    return stored[:at], key_id, mac
 
 
 def encode_value(value: object) -> bytes:
@@ -87,9 +126,19 @@ def encode_report(error: str, traceback: str = "") -> bytes:
     return _encoder.encode(Report(clip(error), clip(traceback)))
 
 
-def decode_outcome(data: bytes) -> Outcome:
-    """Return the outcome in *data*; raise BadRecord."""
-    return _decode(_outcome, data)  # type: ignore[no-any-return]
+def decode_outcome(data: bytes, max_bytes: int | None = None) -> Outcome:
+    """Return the outcome in *data*, of at most *max_bytes* (the limit of results) if given; raise BadRecord."""
+    if max_bytes is not None:
+        check_size(data, max(max_bytes, OUTCOME_BYTES))
+    outcome: Outcome = _decode(_outcome, data)
+    check_read((outcome.value,))
+    return outcome
+
+
+def state_of(outcome: bytes) -> str:
+    """Return the state in *outcome*, of any size: the rest is skipped. Raises BadRecord."""
+    kind: _Kind = _decode(_kind, outcome)
+    return kind.state
 
 
 def decode_report(data: bytes) -> Report:
@@ -103,9 +152,53 @@ def encode_json(value: object, path: str) -> bytes:
     return _encoder.encode(value)
 
 
-def decode_json(data: bytes) -> Any:
-    """Return the payload in *data*; raise BadRecord."""
-    return _decode(msgspec.json.Decoder(), data)
+def decode_json(data: bytes, max_bytes: int) -> Any:
+    """Return the payload in *data*, of at most *max_bytes*; raise BadRecord."""
+    check_size(data, max_bytes)
+    value = _decode(msgspec.json.Decoder(), data)
+    check_read((value,))
+    return value
+
+
+def check_size(data: bytes, max_bytes: int) -> None:
+    """Raise BadRecord if *data* has more than *max_bytes*."""
+    if len(data) > max_bytes:
+        raise BadRecord(f"it has {len(data):,} bytes, the limit is {max_bytes:,} (max_payload_bytes)")
+
+
+def check_read(values: "list[Any] | tuple[Any, ...] | dict[str, Any]") -> None:
+    """Raise BadRecord unless *values*, decoded arguments or a result in a tuple, are within the limits of a payload.
+
+    Called once a job: what is no number and holds nothing costs next to nothing. A list or dict of arguments counts as
+    a level, as it does in `check_payload`; the tuple around a result does not.
+    """
+    # A decoder gives no NaN and no key but str; what is left to be checked are depth and digits.
+    held: Iterable[Any] = values.values() if isinstance(values, dict) else values
+    for value in held:
+        kind = type(value)
+        if kind is int:
+            if not LEAST_INT <= value <= MOST_INT:
+                raise BadRecord("it holds an int of more than 64 bits")
+        elif kind is list or kind is dict:
+            return _check_levels([values], -1 if type(values) is tuple else 0)
+    return None
+
+
+def _check_levels(level: list[Any], depth: int) -> None:
+    """Raise BadRecord by what is in the containers *level*; not recursive: what is read may be nested to any depth."""
+    while level:
+        if depth >= MAX_DEPTH:
+            raise BadRecord(f"it is nested deeper than {MAX_DEPTH}")
+        below: list[Any] = []
+        for container in level:
+            for value in container.values() if type(container) is dict else container:
+                kind = type(value)
+                if kind is int:
+                    if not LEAST_INT <= value <= MOST_INT:
+                        raise BadRecord("it holds an int of more than 64 bits")
+                elif kind is list or kind is dict:
+                    below.append(value)
+        level, depth = below, depth + 1
 
 
 def clip(text: str) -> str:
@@ -133,7 +226,7 @@ def _check(value: object, path: str, depth: int) -> None:
         except UnicodeEncodeError as error:
             raise BadPayload(path, f"a str that UTF-8 cannot hold ({error.reason})") from None
     elif kind is int:
-        if not -(2**63) <= value < 2**64:  # type: ignore[operator]
+        if not LEAST_INT <= value <= MOST_INT:  # type: ignore[operator]
             raise BadPayload(path, "an int of more than 64 bits; pass it as a str")
     elif kind is float:
         if not math.isfinite(value):  # type: ignore[arg-type]

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from gqueue.core.model import Admission, Ask, Beat, Claim, ClaimedJob, Left, Letter, Look, Place, Reason, State, Stats
-from gqueue.store.codec import BadRecord, decode_outcome
+from gqueue.store.codec import BadRecord, state_of
 
 LARGEST = 2**53
 """A counter is smaller: Lua counts in doubles."""
@@ -79,7 +79,7 @@ def state(word: bytes, outcome: bytes = b"") -> State:
     if word != b"finished":
         return _STATES[word]
     try:
-        return _STATES.get(decode_outcome(outcome).state.encode(), State.UNKNOWN)
+        return _STATES.get(state_of(outcome).encode("utf-8", "replace"), State.UNKNOWN)
     except BadRecord:
         return State.UNKNOWN
 

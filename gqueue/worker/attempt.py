@@ -13,9 +13,9 @@ from typing import Final
 import gevent
 
 from gqueue.config import to_ms
-from gqueue.core.model import Reason
+from gqueue.core.model import Reason, check_name
 from gqueue.core.retry import Cancelled, Failed, Outcome, Rejected, RetryAsked, Succeeded, TimedOut, UnknownTask
-from gqueue.errors import BadPayload, BadSetting, Reject, Retry
+from gqueue.errors import BadName, BadPayload, BadSetting, Reject, Retry
 from gqueue.store import codec
 from gqueue.worker.running import Interrupted, Known, RunningJob
 
@@ -94,14 +94,17 @@ def unknown(job: RunningJob, stranger: Known) -> Outcome:
     """Return the outcome of a job whose task is not registered here; its record's own limits hold."""
     assert job.record is not None
     try:
+        check_name("task", job.record.task)  # only here: what is registered has been checked
         job.known = stranger.under(job.record)
-    except codec.BadRecord as bad:
+    except (BadName, codec.BadRecord) as bad:
         return unreadable(bad)
     return UnknownTask(job.record.task)
 
 
 def unreadable(error: Exception) -> Outcome:
-    """Return the outcome of a job whose record cannot be read."""
+    """Return the outcome of a job whose record cannot be read, or is not to be trusted: in neither case does it run."""
+    if isinstance(error, codec.BadSignature):
+        return Rejected(f"the job's record is not to be trusted: {error}", Reason.BAD_SIGNATURE)
     return Rejected(f"the job's record cannot be read: {error}", Reason.BAD_RECORD)
 
 

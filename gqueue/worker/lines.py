@@ -11,18 +11,22 @@ import reprlib
 import time
 from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import gevent
 import greenlet
 
-from gqueue.config import WorkerOptions
+from gqueue.config import WorkerOptions, printable
 from gqueue.core.model import Settlement
 from gqueue.core.retry import Cancelled, Failed, Outcome, Rejected, RetryAsked, Succeeded, TimedOut, UnknownTask
 from gqueue.worker.running import RunningJob
 
 if TYPE_CHECKING:
     from gqueue.worker.pump import Pump
+
+SHOWN_ARGUMENTS = 20
+"""Most arguments that a line may show: of one digit each, they fill it."""
 
 SHOWN_CHARS = 60
 """Longest form of the arguments, and of a value, in a line."""
@@ -89,7 +93,7 @@ def job_ended(
         level,
         "%s  job %s slot %d priority %g %.0f ms",
         what,
-        job.job_id,
+        printable(job.job_id),
         job.slot,
         job.priority,
         ms,
@@ -111,14 +115,20 @@ def call_of(job: RunningJob) -> str:
     record = job.record
     if record is None:
         return "an unreadable record"
-    parts = [shorten(value, SHOWN_CHARS) for value in record.args]
-    parts += [f"{name}={shorten(value, SHOWN_CHARS)}" for name, value in record.kwargs.items()]
-    return f"{record.task}({_cut(', '.join(parts))})"
+    # More than fit are not even looked at: a record may hold half a million.
+    parts = [shorten(value) for value in record.args[:SHOWN_ARGUMENTS]]
+    parts += [
+        f"{printable(_cut(name))}={shorten(value)}" for name, value in islice(record.kwargs.items(), SHOWN_ARGUMENTS)
+    ]
+    return f"{printable(_cut(record.task, 100))}({_cut(', '.join(parts))})"
 
 
 def shorten(value: Any, chars: int = SHOWN_CHARS) -> str:
     """Return the repr of *value* in about *chars* characters, whatever its size."""
-    return _cut(_short.repr(value), chars)
+    try:
+        return _cut(printable(_short.repr(value)), chars)
+    except ValueError:  # Python does not print an int of any size
+        return f"<{type(value).__name__} too large to be shown>"
 
 
 def _cut(text: str, chars: int = SHOWN_CHARS) -> str:
@@ -126,7 +136,7 @@ def _cut(text: str, chars: int = SHOWN_CHARS) -> str:
 
 
 def _one_line(text: str) -> str:
-    return _cut(" ".join(text.split()), 200)
+    return _cut(printable(" ".join(text[:1_000].split())), 200)
 
 
 def _how(outcome: Outcome) -> str:

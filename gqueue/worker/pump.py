@@ -66,6 +66,7 @@ class Pump:
 
     Attributes:
         done: ids of jobs that succeeded and leave no result; with `settlements`, what the next call settles.
+        read: gives the record of a claimed job, by its id and what is stored.
         held: how many jobs the store holds for this worker, as far as is known here.
         lost: the heartbeat found that the lease of `worker_id` is over.
     """
@@ -75,6 +76,7 @@ class Pump:
         self.store = queue.open_store()
         self.tasks = Tasks(queue.tasks, queue.settings.rules.result_ttl_ms)
         self.max_payload_bytes = queue.settings.max_payload_bytes
+        self.read = queue.records.read
         self.worker_id = ""
         self.done: list[str] = []
         self.settlements: list[Settlement] = []

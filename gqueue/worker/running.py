@@ -14,6 +14,7 @@ from gevent.event import AsyncResult
 from gqueue.config import MAX_SECONDS
 from gqueue.core.dispatch import Why
 from gqueue.core.model import Backoff, ClaimedJob
+from gqueue.errors import BadPayload
 from gqueue.store.base import Store
 from gqueue.store.codec import BadRecord, Record
 
@@ -123,6 +124,7 @@ class Home(Protocol):
     store: Store
     worker_id: str
     progress: "Progress"
+    max_payload_bytes: int
 
     def serves(self, url: str, queue_name: str) -> bool:
         """Return whether this process serves that queue."""
@@ -210,7 +212,13 @@ class RunningJob:
         return self.home.serves(url, queue_name)
 
     def report_progress(self, data: bytes) -> None:
-        """Have *data* sent, and give the hub one turn, for other jobs and what is to be sent of this one."""
+        """Have *data* sent, and give the hub one turn, for other jobs and what is to be sent of this one.
+
+        Raises BadPayload: it is too large.
+        """
+        limit = self.home.max_payload_bytes
+        if len(data) > limit:
+            raise BadPayload("progress", f"it has {len(data):,} bytes, the limit is {limit:,} (max_payload_bytes)")
         self.home.progress.report(self, data)
         gevent.idle(ONE_TURN)
 

@@ -82,7 +82,7 @@ class Slot:
         started = _monotonic()
         self.job = job = RunningJob(pump, claimed, self.number, started, pump.tasks.stranger)
         try:
-            job.record = record = codec.decode_record(claimed.record)
+            job.record = record = pump.read(claimed.id, claimed.record)
             job.known = known = pump.tasks[record.task].under(record)
         except codec.BadRecord as bad:
             return self._end(pump, job, attempt.unreadable(bad))

@@ -9,10 +9,12 @@ from typing import Any
 import gevent
 import pytest
 
+from gqueue.config import SigningKeys
 from gqueue.core.dispatch import Why
 from gqueue.core.model import MOVE_BYTES, MOVE_LIMIT, Backoff, ClaimedJob, Settlement
 from gqueue.job import current
 from gqueue.store.codec import Record, decode_outcome, decode_report, encode_record
+from gqueue.store.records import Records
 from gqueue.worker import attempt
 from gqueue.worker.pump import Pump
 from gqueue.worker.running import Tasks
@@ -25,6 +27,7 @@ class Home:
 
     tells = False
     max_payload_bytes = 10_000
+    read = Records("q", 10_000, SigningKeys({})).read
 
     def __init__(self, *functions: Any, result_ttl_ms: int = 0) -> None:
         options = {"timeout_ms": 60_000, "max_attempts": 1, "backoff": Backoff(), "result_ttl_ms": result_ttl_ms}

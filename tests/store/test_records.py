@@ -1,0 +1,185 @@
+"""Records are read by the rules by which they are written: size, signature, depth, digits."""
+
+import hashlib
+import hmac
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gqueue import config
+from gqueue.errors import BadPayload, PayloadTooLarge
+from gqueue.store import codec
+from gqueue.store.codec import BadRecord, BadSignature, Record, check_payload, decode_record, encode_record
+from gqueue.store.records import Records
+
+OLD, NEW = "old:" + "o" * 32, "new:hex:" + "0f" * 16
+LIMIT = 10_000
+
+
+def records(keys: str = NEW, queue: str = "q", max_bytes: int = LIMIT) -> Records:
+    return Records(queue, max_bytes, config.signing_keys(keys))
+
+
+def nested(depth: int) -> object:
+    value: object = []
+    for number in range(depth - 1):
+        value = {"a": value} if number % 2 else [value]
+    return value
+
+
+plain = st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | st.floats(allow_nan=False) | st.text()
+payloads = st.recursive(plain, lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner), max_leaves=10)
+written = st.builds(Record, st.text(), st.lists(payloads), st.dictionaries(st.text(), payloads))
+ids = st.sampled_from(["a", "ab", "1:a", "a\udcff"])
+
+
+@given(record=written, job_id=ids, keys=st.sampled_from(["", OLD, NEW]))
+def test_what_was_written_is_read(record, job_id, keys):
+    try:
+        check_payload(record.args, "args")
+        check_payload(record.kwargs, "kwargs")
+        codec.encode_record(record)
+    except (BadPayload, UnicodeEncodeError):
+        return
+
+    assert records(keys, max_bytes=10**6).read(job_id, records(keys, max_bytes=10**6).write(job_id, record)) == record
+
+
+@given(data=st.data(), at=st.integers(0, 200), byte=st.integers(0, 255), how=st.sampled_from(["set", "insert", "cut"]))
+def test_signed_record_that_was_changed_anywhere_is_refused(data, at, byte, how):
+    stored = records().write("job", Record("add", [1, 2]))
+    at %= len(stored)
+    put = bytes([byte]) if how != "cut" else b""
+    changed = stored[:at] + put + stored[at + (how != "insert") :]
+
+    if changed != stored:
+        with pytest.raises(BadSignature):
+            records().read("job", changed)
+
+
+def test_signature_is_that_of_this_job_and_queue_alone():
+    stored = records(queue="ab").write("c", Record("add"))
+
+    assert records(queue="ab").read("c", stored).task == "add"
+    for queue, job_id in (("a", "bc"), ("ab", "d"), ("abc", ""), ("q", "c")):
+        with pytest.raises(BadSignature, match="another job or queue"):
+            records(queue=queue).read(job_id, stored)
+
+
+def test_signature_is_the_hmac_that_the_documents_describe():
+    key, data = b"k" * 16, b'{"task":"add"}'
+    covered = b"15:gqueue record 1" + b"4:mail" + b"3:j-1" + data
+    mac = hmac.new(key, covered, hashlib.sha256).hexdigest()
+
+    stored = Records("mail", LIMIT, config.signing_keys({"a": key})).sign("j-1", data)
+
+    assert stored == data + b"\nsig:a:" + mac.encode()
+
+
+def test_first_key_signs_and_all_verify():
+    by_old, by_new = records(OLD).write("a", Record("t")), records(NEW).write("a", Record("t"))
+
+    both = records(f"{NEW},{OLD}")
+    assert both.write("a", Record("t")) == by_new
+    assert both.read("a", by_old) == both.read("a", by_new) == Record("t")
+    with pytest.raises(BadSignature, match="not known here: old"):
+        records(NEW).read("a", by_old)
+
+
+def test_key_of_the_same_id_but_another_is_a_wrong_signature():
+    with pytest.raises(BadSignature, match="wrong"):
+        records("new:" + "x" * 32).read("a", records(NEW).write("a", Record("t")))
+
+
+@pytest.mark.parametrize(
+    "stored", [b'{"task":"t"}', b'{"task":"t"}\nsig:new', b'{"task":"t"}\nsig:new:', b"\xff", b"", b"\nsig::"]
+)
+def test_unsigned_record_is_refused_and_not_decoded(stored, monkeypatch):
+    monkeypatch.setattr(codec, "decode_record", lambda _: pytest.fail("it was decoded"))
+
+    with pytest.raises(BadSignature):
+        records().read("a", stored)
+
+
+def test_key_id_from_the_store_is_not_shown_unless_it_is_a_name():
+    with pytest.raises(BadSignature) as refused:
+        records().read("a", b'{"task":"t"}\nsig:\x1b[31m\nforged:' + b"0" * 64)
+
+    assert str(refused.value).isprintable()
+
+
+def test_queue_without_keys_reads_signed_records():
+    stored = records().write("a", Record("t", [1]))
+
+    assert records("").read("a", stored) == decode_record(stored) == Record("t", [1])
+
+
+def test_record_that_is_too_large_is_refused_on_both_sides_and_not_decoded(monkeypatch):
+    fits = Record("t", ["x" * (LIMIT - len(encode_record(Record("t", [""]))))])
+    assert records().read("a", records().write("a", fits)) == fits
+    with pytest.raises(PayloadTooLarge):
+        records().write("a", Record("t", ["x" * LIMIT]))
+    monkeypatch.setattr(codec, "decode_record", lambda _: pytest.fail("it was decoded"))
+    for keys in ("", NEW):
+        with pytest.raises(BadRecord, match="the limit is 10,000"):
+            records(keys).read("a", b"\xff" * (2 * LIMIT))
+
+
+@pytest.mark.parametrize("where", ["args", "kwargs", "result"])
+def test_depth_has_the_same_limit_on_both_sides(where):
+    def sent_and_read(depth):
+        if where == "result":
+            codec.decode_outcome(codec.encode_value(nested(depth)))
+        else:
+            value = [nested(depth - 1)] if where == "args" else {"a": nested(depth - 1)}
+            check_payload(value, where)
+            decode_record(encode_record(Record("t", **{where: value})))
+
+    sent_and_read(codec.MAX_DEPTH)
+    with pytest.raises(BadPayload, match="deeper than 64"):
+        sent_and_read(codec.MAX_DEPTH + 1)
+    deep = b"[" * (codec.MAX_DEPTH + 1) + b"]" * (codec.MAX_DEPTH + 1)
+    read = codec.decode_outcome if where == "result" else decode_record
+    with pytest.raises(BadRecord, match="deeper than 64"):
+        read(b'{"state":"succeeded","task":"t","%s":%s}' % (b"value" if where == "result" else b"args", deep))
+
+
+@pytest.mark.parametrize("number", [str(2**64), str(-(2**63) - 1), "1" * 400, "1" * 5_000, "1e999", "-1e999", "NaN"])
+def test_number_that_nobody_could_have_sent_is_refused(number):
+    for args in (f"[{number}]", f"[[{number}]]", f'[{{"a":{number}}}]'):
+        with pytest.raises(BadRecord):
+            decode_record(f'{{"task":"t","args":{args}}}'.encode())
+    with pytest.raises(BadRecord):
+        codec.decode_outcome(f'{{"state":"succeeded","value":{number}}}'.encode())
+    with pytest.raises(BadRecord):
+        codec.decode_json(number.encode(), LIMIT)
+
+
+@pytest.mark.parametrize("depth", [1_000, 10_000, 1_000_000])
+def test_bomb_of_brackets_is_a_bad_record(depth):
+    for bomb in (b"[" * depth, b"[" * depth + b"]" * depth, b'{"a":' * depth + b"1" + b"}" * depth):
+        with pytest.raises(BadRecord):
+            decode_record(b'{"task":"t","args":[' + bomb + b"]}")
+        with pytest.raises(BadRecord):
+            decode_record(b'{"task":"t","ignored":' + bomb + b"}")
+        with pytest.raises(BadRecord):
+            codec.decode_outcome(b'{"state":"succeeded","value":' + bomb + b"}")
+        with pytest.raises(BadRecord):
+            codec.decode_json(bomb, 10**8)
+
+
+def test_outcome_and_progress_of_any_size_are_refused_beyond_the_limit():
+    large = b'{"state":"succeeded","value":"' + b"x" * 10**6 + b'"}'
+
+    assert len(codec.decode_outcome(large, 2 * 10**6).value) == 10**6
+    with pytest.raises(BadRecord, match="1,000,032 bytes"):
+        codec.decode_outcome(large, 1_000)
+    with pytest.raises(BadRecord, match="the limit is 1,000"):
+        codec.decode_json(b'"' + b"x" * 1_000 + b'"', 1_000)
+
+
+def test_death_with_the_longest_texts_is_read_whatever_the_limit_of_results():
+    death = codec.encode_death("failed", "\x00" * 10**6, "\x00" * 10**6)
+
+    assert codec.decode_outcome(death, 1).reason == "failed"
