@@ -3,6 +3,12 @@ local function whole(number)
   return string.format('%.0f', number)
 end
 
+-- A whole number that Redis kept; *other* if there is none, or it was damaged.
+local function kept(text, other)
+  local number = tonumber(text or '')
+  return number and number == math.floor(number) and number >= 0 and number < 2 ^ 53 and number or other
+end
+
 local function clock(given)
   if given ~= '' then
     return tonumber(given)

@@ -1,6 +1,6 @@
--- Add to the totals.
+-- Add to the totals. They come last, when all is written: one that was damaged must not make an error of that.
 local function count(name, more)
   if more > 0 then
-    redis.call('HINCRBY', stats, name, more)
+    redis.pcall('HINCRBY', stats, name, more)
   end
 end

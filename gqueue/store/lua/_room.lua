@@ -8,7 +8,7 @@ end
 
 local function capacity()
   local known = redis.call('HMGET', meta, 'capacity_set', 'capacity')
-  return tonumber(known[1] or known[2] or '0')
+  return kept(known[1], kept(known[2], 0))
 end
 
 local function hint_room(now)
@@ -24,8 +24,9 @@ local function hint_room(now)
     if tonumber(redis.call('ZSCORE', tickets, place) or '0') > now then
       local ticket = string.sub(place, 14)
       local list = prefix .. (string.match(ticket, '^(.*)%.') or ticket)
-      if redis.call('LLEN', list) < 256 then
-        redis.call('RPUSH', list, ticket)
+      local hints = redis.pcall('LLEN', list) -- a hint may be lost: no error of it is one of the call
+      if type(hints) == 'number' and hints < 256 then
+        redis.pcall('RPUSH', list, ticket)
       end
       redis.call('PEXPIRE', list, 10000)
       room = room - 1

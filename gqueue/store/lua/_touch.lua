@@ -2,8 +2,8 @@
 -- its clock was stepped: first every deadline is set into [now + lease/3, now + lease]. Returns the lease in force.
 local function touch(now, lease_brought)
   local was = redis.call('HMGET', meta, 'seen', 'lease')
-  local seen = tonumber(was[1] or now)
-  local lease = tonumber(was[2] or lease_brought)
+  local seen = kept(was[1], now)
+  local lease = math.max(1, kept(was[2], tonumber(lease_brought)))
   if 2 * (now - seen) > lease or 6 * (seen - now) > lease then
     local first, last = now + math.floor(lease / 3), now + lease
     local all = redis.call('ZRANGE', workers, 0, -1, 'WITHSCORES')

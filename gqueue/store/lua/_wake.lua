@@ -1,6 +1,8 @@
 -- Hint the workers that there is work. One hint is enough: who takes it passes it on if jobs remain.
+-- The hint comes last, and may be lost: no error of it is one of the call.
 local function hint_workers()
-  if redis.call('HGET', meta, 'paused') ~= '1' and redis.call('LLEN', wake) < 8 then
-    redis.call('RPUSH', wake, '1')
+  local hints = redis.pcall('LLEN', wake)
+  if type(hints) == 'number' and hints < 8 and redis.call('HGET', meta, 'paused') ~= '1' then
+    redis.pcall('RPUSH', wake, '1')
   end
 end

@@ -3,7 +3,7 @@
   KEYS[1]  awaited     zset  id -> until, ms
   KEYS[2]  jobs        hash  id -> sequence, rank, a space, record
   ARGV[1]  now_ms      int   '': the server's TIME
-  ARGV[2]  awaited_ms  int   how long the note lives
+  ARGV[2]  awaited_ms  int   > 0: how long the note lives
   ARGV[3]  ids         ...   1 .. 1000 jobs
 
   Returns  {"ok", {ids that are done, or unknown}}

@@ -21,7 +21,7 @@
   ARGV[1]   now_ms         int    '': the server's TIME
   ARGV[2]   call           int    number of the call in its lane, from 1
   ARGV[3]   when_full      str    wait | reject | shed
-  ARGV[4]   capacity       int    >= 1
+  ARGV[4]   capacity       int    most jobs that may wait, if no operator says otherwise
   ARGV[5]   ticket         str    PRODUCER.N, or ''
   ARGV[6]   place          int    number of the place the ticket has, or ''
   ARGV[7]   place_rank     float  its rank, or ''
@@ -30,8 +30,8 @@
   ARGV[10]  letters_ms     int    for so long
   ARGV[11]  shed_max       int    shed ones kept
   ARGV[12]  result_ttl_ms  int    how long the outcome of a shed job is kept
-  ARGV[13]  lane_ms        int    how long the reply is kept
-  ARGV[14]  ticket_ms      int    how long a ticket lives
+  ARGV[13]  lane_ms        int    > 0: how long the reply is kept
+  ARGV[14]  ticket_ms      int    > 0: how long a ticket lives
   ARGV[15]  jobs           ...    4 each: id, priority, delay_ms, record; 1 .. 1000 jobs
 
   Returns  {"ok", "ACCEPTED DEPTH CAPACITY PLACE_RANK PLACE AHEAD TAKEN,TAKEN,..."} | {"stale_call"}; "-" for none
@@ -49,6 +49,7 @@ local aging = tonumber(ARGV[8])
 local limits = {letters_max = tonumber(ARGV[9]), letters_ms = tonumber(ARGV[10]), shed_max = tonumber(ARGV[11])}
 local result_ttl_ms, lane_ms, ticket_ms = ARGV[12], ARGV[13], tonumber(ARGV[14])
 local FIRST, FIELDS = 15, 4
+local MOST_ID = 512 -- names have 100 characters at most; other versions may allow more
 local SHED_REPORT = '{"error":"a more urgent job took its place in the full queue"}'
 local SHED_OUTCOME = '{"state":"dead","reason":"shed","error":"a more urgent job took its place in the full queue"}'
 -- include: clock
@@ -63,20 +64,35 @@ local SHED_OUTCOME = '{"state":"dead","reason":"shed","error":"a more urgent job
 local last = redis.call('GET', lane)
 if last then
   local number, reply = string.match(last, '^(%d+) (.*)$')
-  if tonumber(number) == call then
+  number = tonumber(number or '')
+  if number == call then
     return {'ok', reply}
-  elseif tonumber(number) + 1 ~= call then
+  elseif not number or number + 1 ~= call then
     return {'stale_call'}
+  end
+end
+if (place == '') ~= (place_rank == '') then
+  return refuse('place_rank')
+end
+for at = FIRST, #ARGV, FIELDS do
+  local id, priority, delay_ms = ARGV[at], ARGV[at + 1], ARGV[at + 2]
+  if id == '' or #id > MOST_ID then
+    return refuse('the id of a job')
+  elseif priority ~= '0' and not finite(priority) then
+    return refuse('the priority of a job')
+  elseif delay_ms ~= '0' and not whole_from(0, 2 ^ 53, delay_ms) then
+    return refuse('the delay of a job')
   end
 end
 
 -- The first write is one that a full Redis refuses: nothing has been written then.
 local now = clock(ARGV[1])
-local known = redis.call('HMGET', meta, 'epoch', 'sequence', 'largest', 'capacity_set')
-redis.call('HSET', meta, 'capacity', brought, 'epoch', known[1] or whole(now))
-local age_s = (now - tonumber(known[1] or now)) / 1000
-local sequence, largest = tonumber(known[2] or '0'), tonumber(known[3] or '0')
-local in_force = tonumber(known[4] or brought)
+local known = redis.call('HMGET', meta, 'epoch', 'sequence', 'largest', 'capacity_set', 'places')
+local epoch = kept(known[1], now)
+redis.call('HSET', meta, 'capacity', brought, 'epoch', whole(epoch))
+local age_s = (now - epoch) / 1000
+local sequence, largest = kept(known[2], 0), kept(known[3], 0)
+local in_force = kept(known[4], tonumber(brought))
 local waiting = depth()
 local dropped = drop_lapsed_tickets(now, ticket_ms)
 
@@ -213,7 +229,8 @@ local waits = ticket ~= '' and when_full == 'wait' and accepted < total
 if waits then
   local number, rank = place, place_rank
   if number == '' or accepted > 0 then
-    number = redis.call('HINCRBY', meta, 'places', 1)
+    number = kept(known[5], 0) + 1
+    redis.call('HSET', meta, 'places', whole(number))
     rank = text(rank_of(ARGV[FIRST + accepted * FIELDS + 1]))
   end
   local stands = standing(tonumber(number))

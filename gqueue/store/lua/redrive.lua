@@ -10,7 +10,7 @@
   KEYS[8]  wake       list  hints for workers
   KEYS[9]  meta       hash  capacity, paused
   KEYS[10] stats      hash  totals
-  ARGV[1]  force      int   1: pass the capacity
+  ARGV[1]  force      int   0 .. 1; 1: pass the capacity
   ARGV[2]  ids        ...   1 .. 1000 letters
 
   Returns  {"ok", {ids that went back}}
@@ -22,12 +22,13 @@ local dead_jobs, dead, shed, jobs, ready = KEYS[1], KEYS[2], KEYS[3], KEYS[4], K
 local suspects, scheduled, wake, meta, stats = KEYS[6], KEYS[7], KEYS[8], KEYS[9], KEYS[10]
 local force = ARGV[1] == '1'
 local FIRST = 2
+-- include: clock
 -- include: entry
 -- include: count
 -- include: wake
 
 local known = redis.call('HMGET', meta, 'capacity_set', 'capacity')
-local capacity = tonumber(known[1] or known[2] or '0')
+local capacity = kept(known[1], kept(known[2], 0))
 local depth = redis.call('ZCARD', ready) + redis.call('ZCARD', suspects) + redis.call('ZCARD', scheduled)
 local prefix, went = string.sub(jobs, 1, -5) .. 'result:', {}
 for i = FIRST, #ARGV do

@@ -4,7 +4,7 @@
   KEYS[2]  tickets    zset  place .. ticket -> live until, ms
   ARGV[1]  now_ms     int   '': the server's TIME
   ARGV[2]  ticket_ms  int   how long a ticket lives
-  ARGV[3]  standing   ...   2 each: number of the place, ticket
+  ARGV[3]  standing   ...   2 each: number of the place, ticket; 1 .. 1000 of them
 
   Returns  {"ok", {names of the lapsed}}
   Model    gqueue.core.scheduling.renew_tickets
@@ -16,6 +16,11 @@ local FIRST, FIELDS = 3, 2
 -- include: clock
 -- include: line
 
+for at = FIRST, #ARGV, FIELDS do
+  if not whole_from(0, 2 ^ 53, ARGV[at]) then
+    return refuse('the number of a place')
+  end
+end
 local now = clock(ARGV[1])
 drop_lapsed_tickets(now, ticket_ms)
 local lapsed = {}

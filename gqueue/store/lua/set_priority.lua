@@ -33,7 +33,7 @@ if not entry then
   return {'ok', 'unknown'}
 end
 if aging ~= 0 then
-  rank = rank + aging * ((now - tonumber(redis.call('HGET', meta, 'epoch') or '0')) / 1000)
+  rank = rank + aging * ((now - kept(redis.call('HGET', meta, 'epoch'), 0)) / 1000)
 end
 local sequence, old_rank = head(entry)
 local stands, score = sequence .. id, string.format('%.17g', rank)

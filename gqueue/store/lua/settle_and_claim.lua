@@ -48,6 +48,7 @@ local lease_ms, max_crashes = ARGV[5], tonumber(ARGV[6])
 local limits = {letters_max = tonumber(ARGV[7]), letters_ms = tonumber(ARGV[8]), shed_max = tonumber(ARGV[9])}
 local done = tonumber(ARGV[10])
 local FIRST, FIELDS = 11, 7
+local MOVES = {succeed = true, retry = true, bury = true, cancel = true}
 -- include: clock
 -- include: entry
 -- include: touch
@@ -61,7 +62,21 @@ local FIRST, FIELDS = 11, 7
 if not redis.call('ZSCORE', workers, worker) then
   return {'lease_lost'}
 end
-local last = tonumber(redis.call('HGET', calls, worker) or '0')
+local others = (#ARGV - FIRST + 1 - done) / FIELDS
+if others < 0 or others > MOVE_LIMIT or others ~= math.floor(others) then
+  return refuse('the number of what ended')
+end
+for at = FIRST + done, #ARGV, FIELDS do
+  local move, delay_ms, ttl_ms = ARGV[at + 1], ARGV[at + 2], ARGV[at + 6]
+  if not MOVES[move] then
+    return refuse('the move of a job')
+  elseif not whole_from(0, 2 ^ 53, ttl_ms) or (move == 'retry' and not whole_from(0, 2 ^ 53, delay_ms)) then
+    return refuse('the delay_ms or ttl_ms of a job')
+  elseif move == 'bury' and (string.find(ARGV[at + 3], '[^%l_]') or string.find(ARGV[at + 4], '\n', 1, true)) then
+    return refuse('the reason or report of a job') -- they would be read as other parts of the letter
+  end
+end
+local last = kept(redis.call('HGET', calls, worker), 0)
 if call ~= last and call ~= last + 1 then
   return {'stale_call'}
 end
@@ -215,7 +230,7 @@ if limit > 0 and not paused then
   for i, member in ipairs(members) do
     ids[i] = string.sub(member, 14)
   end
-  if limit * tonumber(redis.call('HGET', meta, 'largest') or '0') > MOVE_BYTES then
+  if limit * kept(redis.call('HGET', meta, 'largest'), 0) > MOVE_BYTES then
     ids = within_bytes(ids)
   end
   if #ids > 0 then
