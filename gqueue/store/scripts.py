@@ -25,6 +25,9 @@ _INCLUDE = re.compile(r"^-- include: (\w+)[ \t]*$", re.MULTILINE)
 MOST_INT = 2**53
 """Lua counts in doubles."""
 
+MOST_ARGUMENTS = 10_000
+"""Seven of each of MOVE_LIMIT, and what else a call has."""
+
 _LENGTH = {"zset": "ZCARD", "hash": "HLEN", "list": "LLEN", "string": "STRLEN"}
 """What Redis refuses for a key of another type; a fifth of a microsecond, half of what TYPE takes."""
 
@@ -97,6 +100,9 @@ def parse(name: str, text: str, parts: Mapping[str, str]) -> Script:
                 plain.append((int(index), check))
             else:
                 checks.append(check)
+    derived = tuple(kind for line in _DERIVED.findall(head[1]) for kind in line.split(", "))
+    if any(" " in kind for kind in derived):  # any key: such a one is there for keys of a wrong type
+        types = []
     if "call" in named["ARGV"]:  # on the way of each job: the types are looked at in the first call of a caller
         types = [f"if ARGV[{named['ARGV'].index('call') + 1}] == '1' then", *types, "end"]
     before = _before(
@@ -110,7 +116,7 @@ def parse(name: str, text: str, parts: Mapping[str, str]) -> Script:
         keys=tuple(named["KEYS"]),
         arguments=tuple(named["ARGV"]),
         open_ended=open_ended,
-        derived=tuple(kind for line in _DERIVED.findall(head[1]) for kind in line.split(", ")),
+        derived=derived,
     )
 
 
@@ -135,7 +141,9 @@ def _check(index: int, word: str, kind: str, about: str) -> str:
             test = f"{given} == '0' or finite({given})"
         case "str" if choice := _CHOICE.search(about):
             test = " or ".join(f"{given} == '{one}'" for one in choice[0].split(" | "))
-        case "..." if found and "then" not in about:  # of more than one sort the script says more by itself
+        case "..." if "then" in about:  # of more than one sort: the script itself knows how many of each
+            test = f"#ARGV <= {MOST_ARGUMENTS}"
+        case "..." if found:
             each = re.search(r"(\d+) each", about)
             given = f"(#ARGV - {index - 1}) / {each[1] if each else 1}"
             test = f"{given} % 1 == 0 and {given} >= {least} and {given} <= {most}"

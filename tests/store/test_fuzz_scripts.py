@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from gqueue.core.model import Admission, Ask, NewJob, Settlement, State, Ticket, WhenFull
 from gqueue.errors import GqueueError
 from gqueue.store import scripts
+from gqueue.store.audit import audit
 from gqueue.store.client import Client
 from gqueue.store.keys import KINDS, Keys
 from gqueue.store.redis import RedisStore
@@ -125,6 +126,22 @@ def calls(store: RedisStore, place: Ticket) -> dict[str, list[Any]]:
     }
 
 
+def calls_of_a_repair(store: RedisStore) -> dict[str, list[list[Any]]]:
+    """Return what a repair of the queue sends, by script."""
+    sent: dict[str, list[list[Any]]] = {}
+    original = Client.call
+
+    def keep(self: Client, operation: str, parts: Any, script: Any = None, job_ids: Any = ()) -> Any:
+        if script is not None:
+            sent.setdefault(script.name, []).append(list(parts))
+        return original(self, operation, parts, script, job_ids)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Client, "call", keep)
+        audit(store, repair=True)
+    return sent
+
+
 class Bench:
     """A server with the same queue again and again, and what to call of it."""
 
@@ -133,8 +150,19 @@ class Bench:
         store = RedisStore(server.url, "fuzz", RULES)
         place = fill(store, self.client)
         self.calls = {name: [parts_of(call) for call in several] for name, several in calls(store, place).items()}
-        store.close()
+        self._damage()
         self._saved = content(self.client, hints=True)
+        self.calls |= calls_of_a_repair(store)
+        store.close()
+
+    def _damage(self) -> None:
+        """Leave something behind that each script of the audit is for."""
+        client = self.client
+        client.hset(KEYS("calls"), "w9", "1")
+        client.set(KEYS("result:ID", "x"), "{}")
+        client.zadd(KEYS("waiters"), {"0000000000001s.1": 0})
+        client.hset(KEYS("running:WORKER", "w9"), "b", "1 1")
+        client.hset(KEYS("stats"), "enqueued", "many")
 
     def refill(self) -> None:
         """Put everything back as it was."""
@@ -246,6 +274,8 @@ def test_damaged_values_stop_no_script(bench: Bench, name: str, data: Any):
 @every_script
 def test_key_of_a_wrong_type_is_refused_before_anything_is_written(bench: Bench, name: str):
     script, client = SCRIPTS[name], bench.client
+    if any(" " in kind for kind in script.derived):
+        pytest.skip("it is there for keys of a wrong type")
     for call in bench.calls[name]:
         for at, kind in enumerate(script.keys, 1):
             bench.refill()

@@ -19,6 +19,7 @@ local WAYS = {
   enqueued = 1, redriven = 1, found = 1,
   succeeded = -1, cancelled = -1, dead = -1, shed = -1, purged = -1, lost = -1,
 }
+-- include: clock
 
 local mended = 0
 for i = FIRST, #ARGV, FIELDS do
@@ -36,10 +37,11 @@ for name, number in pairs(largest) do
 end
 local surplus = -redis.call('HLEN', jobs)
 for name, sign in pairs(WAYS) do
-  surplus = surplus + sign * (tonumber(redis.call('HGET', stats, name) or '0') or 0)
+  surplus = surplus + sign * kept(redis.call('HGET', stats, name), 0)
 end
 if surplus ~= 0 then
-  redis.call('HINCRBY', stats, surplus > 0 and 'lost' or 'found', math.abs(surplus))
+  local name = surplus > 0 and 'lost' or 'found'
+  redis.call('HSET', stats, name, whole(kept(redis.call('HGET', stats, name), 0) + math.abs(surplus)))
   mended = mended + 1
 end
 return {'ok', mended}
