@@ -21,6 +21,7 @@ COMMANDS = {
     "stats": "Show queues in numbers.",
     "dead": "List, redrive or delete dead letters.",
     "fsck": "Check, and repair, the keys of a queue.",
+    "acl": "Print the rights that a Redis user needs.",
     "pause": "Let no more jobs of a queue be claimed.",
     "resume": "Undo pause.",
 }

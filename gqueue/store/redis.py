@@ -64,7 +64,7 @@ class RedisStore:
         self._client = client or Client(
             Address(url),
             name,
-            (b"ZREM", self._keys("lapsed"), b""),
+            (b"ZREM", self._keys("ready"), b""),  # which producers may do, too
             retry_for=retry_for_ms / 1000,
             reply_timeout=REPLY_TIMEOUT_S,
         )

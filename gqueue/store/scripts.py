@@ -18,7 +18,8 @@ _HEAD = re.compile(r"--\[\[(.*?)\]\]", re.DOTALL)
 _LINE = re.compile(r"^\s*(KEYS|ARGV)\[(\d+)\]\s+(\S+)\s+(\S+)(.*)", re.MULTILINE)
 _RANGE = re.compile(r"(\d+) \.\. (\d+)|>= (\d+)|> (\d+)")
 _CHOICE = re.compile(r"\w+(?: \| \w+)+")
-_DERIVED = re.compile(r"^\s*(?:Reads|Writes)\s+(.*)", re.MULTILINE)
+_DERIVED = re.compile(r"^\s*(Reads|Writes)\s+(.*)", re.MULTILINE)
+_COMMAND = re.compile(r"redis\.p?call\('(\w+)'")
 _INCLUDE = re.compile(r"^-- include: (\w+)[ \t]*$", re.MULTILINE)
 
 
@@ -56,8 +57,8 @@ class Script:
     """A script as it is sent.
 
     *keys* are kinds of `keys.KINDS` in the order of KEYS, *arguments* the names of ARGV; *open_ended*: the last of
-    these, of kind `...` in the head, stands for any number of them. *derived* are the kinds of keys that it makes of
-    those that are declared.
+    these, of kind `...` in the head, stands for any number of them. *reads* and *writes* are the kinds of keys that it
+    derives from those that are declared.
     """
 
     name: str
@@ -66,7 +67,18 @@ class Script:
     keys: tuple[str, ...]
     arguments: tuple[str, ...]
     open_ended: bool
-    derived: tuple[str, ...]
+    reads: tuple[str, ...] = ()
+    writes: tuple[str, ...] = ()
+
+    @property
+    def derived(self) -> tuple[str, ...]:
+        """Return the kinds of keys that it derives."""
+        return self.reads + self.writes
+
+    @property
+    def commands(self) -> frozenset[str]:
+        """Return the commands that it may call, in capitals."""
+        return frozenset(_COMMAND.findall(self.text.decode()))
 
 
 def load() -> Mapping[str, Script]:
@@ -100,8 +112,10 @@ def parse(name: str, text: str, parts: Mapping[str, str]) -> Script:
                 plain.append((int(index), check))
             else:
                 checks.append(check)
-    derived = tuple(kind for line in _DERIVED.findall(head[1]) for kind in line.split(", "))
-    if any(" " in kind for kind in derived):  # any key: such a one is there for keys of a wrong type
+    derived = {how: tuple(line.split(", ")) for how, line in _DERIVED.findall(head[1])}
+    if any(
+        " " in kind for kinds in derived.values() for kind in kinds
+    ):  # any key: such a one is there for keys of a wrong type
         types = []
     if "call" in named["ARGV"]:  # on the way of each job: the types are looked at in the first call of a caller
         types = [f"if ARGV[{named['ARGV'].index('call') + 1}] == '1' then", *types, "end"]
@@ -116,7 +130,8 @@ def parse(name: str, text: str, parts: Mapping[str, str]) -> Script:
         keys=tuple(named["KEYS"]),
         arguments=tuple(named["ARGV"]),
         open_ended=open_ended,
-        derived=derived,
+        reads=derived.get("Reads", ()),
+        writes=derived.get("Writes", ()),
     )
 
 

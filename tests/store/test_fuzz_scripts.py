@@ -146,7 +146,7 @@ class Bench:
     """A server with the same queue again and again, and what to call of it."""
 
     def __init__(self, server: Server) -> None:
-        self.client = server.client()
+        self.server, self.client = server, server.client()
         store = RedisStore(server.url, "fuzz", RULES)
         place = fill(store, self.client)
         self.calls = {name: [parts_of(call) for call in several] for name, several in calls(store, place).items()}
