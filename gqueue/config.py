@@ -9,7 +9,7 @@ import binascii
 import math
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, MutableMapping
 from datetime import timedelta
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
@@ -92,6 +92,15 @@ def masked(url: str) -> str:
 def url_is_given(url: str | None, environ: Mapping[str, str] = os.environ) -> bool:
     """Return whether anybody said where Redis is: only if not may the demo fall back to the embedded server."""
     return bool(url or environ.get("GQUEUE_REDIS_URL") or environ.get("REDIS_URL"))
+
+
+URL_FOR_CHILDREN = "GQUEUE_CHILD_URL"
+"""How a supervisor hands its --redis on: arguments of a process may be read by every user of the machine."""
+
+
+def url_for_child(environ: MutableMapping[str, str] = os.environ) -> str | None:
+    """Return the URL that the supervisor was given for its children; its tasks' own children do not inherit it."""
+    return environ.pop(URL_FOR_CHILDREN, None)
 
 
 def state_folder(environ: Mapping[str, str] = os.environ) -> Path:

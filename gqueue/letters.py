@@ -24,6 +24,7 @@ class DeadLetter:
     """A job that will not run again by itself.
 
     Args:
+        sensitive: its task was marked so: *args* and *kwargs* are empty here, whatever it was called with.
         task, args, kwargs, priority: what was to be called; task is None if *record* cannot be read.
         reason: failed, timed_out, rejected, worker_lost, unknown_task, bad_record, bad_signature, bad_result or shed.
         error, traceback: of the last attempt, the traceback as the worker saw it; "" if there is none.
@@ -44,6 +45,7 @@ class DeadLetter:
     crashes: int
     died_at: datetime
     record: bytes = field(repr=False)
+    sensitive: bool = False
 
 
 _Letters = list[DeadLetter]
@@ -103,8 +105,8 @@ def readable(letter: Letter) -> DeadLetter:
     return DeadLetter(
         id=letter.job_id,
         task=task,
-        args=tuple(record.args),
-        kwargs=record.kwargs,
+        args=() if record.sensitive else tuple(record.args),
+        kwargs={} if record.sensitive else record.kwargs,
         priority=record.priority,
         reason=letter.reason.value,
         error=report.error,
@@ -113,6 +115,8 @@ def readable(letter: Letter) -> DeadLetter:
         crashes=letter.crashes,
         died_at=datetime.fromtimestamp(letter.died_at_ms / 1000, UTC),
         record=letter.record,
+        # Of one that cannot be read nobody knows: what looks like it is taken for it.
+        sensitive=record.sensitive or (task is None and b'"sensitive"' in letter.record),
     )
 
 

@@ -145,6 +145,7 @@ class Queue:
         max_attempts: int = 3,
         backoff: Backoff | None = None,
         result_ttl: Seconds | None = None,
+        sensitive: bool = False,
     ) -> Callable[[Callable[P, R]], Task[P, R]]: ...
 
     def task(
@@ -158,6 +159,7 @@ class Queue:
         max_attempts: int = 3,
         backoff: Backoff | None = None,
         result_ttl: Seconds | None = None,
+        sensitive: bool = False,
     ) -> Any:
         """Register a function as a task; bare (`@queue.task`) or with options (`@queue.task(priority=-1)`).
 
@@ -168,6 +170,8 @@ class Queue:
             max_attempts: attempts before a job is dead.
             backoff: how long to wait between them.
             result_ttl: seconds that results are kept; None: as the queue says.
+            sensitive: its arguments and results are shown nowhere: no log line, dead letter or error tells them, and
+                of exceptions only types and places are kept.
 
         Raises:
             NotATask: an `async def`, a generator, a lambda without a name.
@@ -185,6 +189,7 @@ class Queue:
                 max_attempts=max_attempts,
                 backoff=backoff,
                 result_ttl=result_ttl,
+                sensitive=sensitive,
             )
             if self._tasks.setdefault(task.name, task) is not task:
                 raise DuplicateTask(f"queue {self.name!r} has a task {task.name!r} already: give one another name=")

@@ -16,7 +16,7 @@ from gqueue.config import Seconds, to_count, to_ms, to_wait_ms
 from gqueue.core.model import Backoff, NewJob, WhenFull, check_name, check_priority
 from gqueue.errors import BadSetting, NotATask
 from gqueue.job import JobHandle
-from gqueue.store.codec import Record, check_payload
+from gqueue.store.codec import Record, check_payload, check_sensitive
 
 if TYPE_CHECKING:
     from gqueue.queue import Queue
@@ -64,6 +64,7 @@ class Options(Generic[P, R]):
         "_priority",
         "_queue",
         "_result_ttl",
+        "_sensitive",
         "_task_name",
         "_timeout",
         "_wait_ms",
@@ -83,7 +84,7 @@ class Options(Generic[P, R]):
         max_attempts: int | None = None,
         result_ttl: Seconds | None = None,
     ) -> None:
-        self._queue, self._task_name = task.queue, task.name
+        self._queue, self._task_name, self._sensitive = task.queue, task.name, task.sensitive
         self._priority = task.priority if priority is None else check_priority(priority)
         self._delay_ms = to_ms("delay", delay)
         self._job_id = None if job_id is None else check_name("job", job_id)
@@ -99,10 +100,11 @@ class Options(Generic[P, R]):
 
     def job(self, *args: P.args, **kwargs: P.kwargs) -> PreparedJob[R]:
         """Return a job for `Queue.enqueue_many`; nothing is sent. Raises BadPayload, PayloadTooLarge."""
+        check: Callable[[Any, str], None] = check_sensitive if self._sensitive else check_payload
         if args:
-            check_payload(args, "args")
+            check(args, "args")
         if kwargs:
-            check_payload(kwargs, "kwargs")
+            check(kwargs, "kwargs")
         job_id = self._job_id or new_job_id()
         record = self._queue.records.write(
             job_id,
@@ -115,6 +117,7 @@ class Options(Generic[P, R]):
                 self._max_attempts,
                 self._result_ttl,
                 round(time.time(), 3),
+                self._sensitive,
             ),
         )
         new = NewJob(job_id, self._priority, self._delay_ms, record)
@@ -137,6 +140,7 @@ class Task(Generic[P, R]):
         max_attempts: int = 3,
         backoff: Backoff | None = None,
         result_ttl: Seconds | None = None,
+        sensitive: bool = False,
     ) -> None:
         function = check_function(function)
         update_wrapper(self, function, updated=())  # the function's own attributes must not hide the task's
@@ -151,6 +155,7 @@ class Task(Generic[P, R]):
         self.backoff = backoff or Backoff()
         kept_ms = queue.settings.rules.result_ttl_ms
         self.result_ttl_ms = kept_ms if result_ttl is None else to_ms("result_ttl", result_ttl)
+        self.sensitive = sensitive
         self._plain: Options[P, R] = Options(self)
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:

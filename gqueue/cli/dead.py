@@ -2,11 +2,13 @@
 
 import json
 from collections.abc import Callable
+from itertools import islice
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from gqueue.cli import options, target
+from gqueue.config import printable
 
 if TYPE_CHECKING:
     from gqueue.letters import DeadLetter
@@ -51,7 +53,8 @@ def list_letters(
         for letter in queue.dead.list(limit, shed=shed):
             click.echo(json.dumps(_as_data(queue.name, letter)) if as_json else _line(queue.name, letter))
             if traceback and letter.traceback and not as_json:
-                click.echo("    " + letter.traceback.rstrip().replace("\n", "\n    "))
+                trace = printable(letter.traceback.rstrip(), keep="\n\t")
+                click.echo("    " + trace.replace("\n", "\n    "))
 
 
 @command.command("redrive")
@@ -99,11 +102,15 @@ def _chosen(
 
 
 def _line(queue: str, letter: "DeadLetter") -> str:
-    args = ", ".join([*map(repr, letter.args), *(f"{name}={value!r}" for name, value in letter.kwargs.items())])
-    call = f"{letter.task}({args})" if letter.task is not None else repr(letter.record)
+    # Of large ones only what may fit is looked at.
+    args = [repr(value)[:100] for value in letter.args[:50]]
+    args += [f"{name}={value!r}"[:100] for name, value in islice(letter.kwargs.items(), 50)]
+    call = f"{letter.task}({', '.join(args)})" if letter.task is not None else repr(letter.record[:100])
+    if letter.sensitive:
+        call = f"{letter.task or 'an unreadable record'}(<sensitive>)"
     shown = call if len(call) <= 100 else call[:97] + "..."
     error = " ".join(letter.error.split())
-    return (
+    return printable(
         f"{letter.died_at:%Y-%m-%d %H:%M:%SZ} {queue} {letter.id} {shown}: {letter.reason.replace('_', ' ')} "
         f"after {letter.attempts} {'attempt' if letter.attempts == 1 else 'attempts'}{': ' if error else ''}{error}"
     )
@@ -122,5 +129,6 @@ def _as_data(queue: str, letter: "DeadLetter") -> dict[str, object]:
         "traceback": letter.traceback,
         "attempts": letter.attempts,
         "crashes": letter.crashes,
+        "sensitive": letter.sensitive,
         "died_at": letter.died_at.isoformat(),
     }

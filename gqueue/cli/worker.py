@@ -88,7 +88,10 @@ def command(**chosen: Any) -> int:
     index, line, turn = _child(chosen["child"])
     logs.set_up(chosen["log_level"], chosen["log_format"], index)
     if chosen["processes"] > 1 and line is None:
-        return _supervise(chosen["processes"], burst=chosen["burst"])
+        return _supervise(chosen["processes"], burst=chosen["burst"], url=chosen["url"])
+    handed_on = config.url_for_child()
+    if line is not None and handed_on is not None:
+        chosen["url"] = handed_on
     try:
         return _demo(chosen, index, line) if not chosen["apps"] else _app(chosen, line)
     except (click.ClickException, GqueueError) as error:
@@ -193,6 +196,19 @@ def _child(given: str | None) -> tuple[int | None, socket.socket | None, str | N
     return index, line, turn or None
 
 
+def _without_url(args: list[str]) -> list[str]:
+    """Return *args* without --redis and its value, which may hold a password."""
+    kept, skip = [], False
+    for arg in args:
+        if skip:
+            skip = False
+        elif arg == "--redis":
+            skip = True
+        elif not arg.startswith("--redis="):
+            kept.append(arg)
+    return kept
+
+
 def _take(turn: str) -> bool:
     try:
         os.unlink(turn)
@@ -201,12 +217,15 @@ def _take(turn: str) -> bool:
     return True
 
 
-def _supervise(processes: int, *, burst: bool) -> int:
+def _supervise(processes: int, *, burst: bool, url: str | None) -> int:
     from gqueue.worker.supervisor import Supervisor
 
     args = list(click.get_current_context().find_root().obj)
     if args[:1] == ["worker"]:
         del args[0]
+    if url is not None:
+        os.environ[config.URL_FOR_CHILDREN] = url
+        args = _without_url(args)
 
     with tempfile.TemporaryDirectory(prefix="gqueue-") as folder:
         turn = Path(folder) / "turn"

@@ -168,12 +168,15 @@ class Rules:
 
 
 class NewJob(NamedTuple):
-    """A job on its way into the queue. *record* is opaque to the queue; *delay_ms* > 0 schedules it."""
+    """A job on its way into the queue. *record* is opaque to the queue, and not shown; *delay_ms* > 0 schedules it."""
 
     id: str
     priority: float
     delay_ms: int
     record: bytes
+
+    def __repr__(self) -> str:
+        return f"NewJob({self.id!r}, {self.priority!r}, {self.delay_ms!r}, <{len(self.record)} bytes>)"
 
 
 class ClaimedJob(NamedTuple):
@@ -183,6 +186,9 @@ class ClaimedJob(NamedTuple):
     record: bytes
     failures: int
     crashes: int
+
+    def __repr__(self) -> str:
+        return f"ClaimedJob({self.id!r}, <{len(self.record)} bytes>, {self.failures!r}, {self.crashes!r})"
 
 
 class Place(NamedTuple):
@@ -278,7 +284,7 @@ class Letter:
     failures: int
     crashes: int
     report: bytes
-    record: bytes
+    record: bytes = field(repr=False)
 
 
 @frozen

@@ -208,6 +208,25 @@ def clip(text: str) -> str:
     return text.encode("utf-8", "backslashreplace").decode()
 
 
+def check_sensitive(value: "tuple[object, ...] | dict[str, object]", path: str) -> None:
+    """Raise BadPayload as `check_payload` does, but name the argument alone: what lies below it must not be shown."""
+    if _can_be_sent(value, path):
+        return
+    for name, one in value.items() if isinstance(value, dict) else enumerate(value):
+        if not _can_be_sent(one, path) or not _can_be_sent(name, path):
+            path = f"{path}[{name!a}]"
+            break
+    raise BadPayload(path, "it cannot be sent as JSON and come back the same; details are withheld")
+
+
+def _can_be_sent(value: object, path: str) -> bool:
+    try:
+        check_payload(value, path)
+    except BadPayload:  # what is raised instead must not hang on to it
+        return False
+    return True
+
+
 def check_payload(value: object, path: str) -> None:
     """Raise BadPayload unless JSON gives *value* back as it is (a tuple comes back as a list).
 

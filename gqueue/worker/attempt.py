@@ -24,14 +24,47 @@ MISSING: Final = object()
 
 SUCCEEDED = Succeeded()
 
+WITHHELD = "[message withheld: the task is sensitive]"
+
+MOST_CAUSES = 20
+"""Exceptions of a chain that are told of a sensitive task; a chain may be a circle."""
+
 # As the interpreter has them: a class may have put code of its own before them.
 _name_of: Callable[[type], str] = vars(type)["__name__"].__get__
 _traceback_of: Callable[[BaseException], TracebackType | None] = vars(BaseException)["__traceback__"].__get__
+_cause_of: Callable[[BaseException], BaseException | None] = vars(BaseException)["__cause__"].__get__
+_context_of: Callable[[BaseException], BaseException | None] = vars(BaseException)["__context__"].__get__
+_is_suppressed: Callable[[BaseException], bool] = vars(BaseException)["__suppress_context__"].__get__
 
 _NEVER_RAN = (GeneratorType, CoroutineType, AsyncGeneratorType)
 
 
 def outcome_of(job: RunningJob, value: object, error: BaseException | None, max_bytes: int) -> Outcome | None:
+    """Return the outcome of an attempt, as `_outcome_of` tells; of a sensitive task's, without what it said."""
+    outcome = _outcome_of(job, value, error, max_bytes)
+    return _withheld(job, outcome, error) if job.known.sensitive else outcome
+
+
+def _withheld(job: RunningJob, outcome: Outcome | None, error: BaseException | None) -> Outcome | None:
+    """Return *outcome* without any text that the task's own code may have put its arguments into."""
+    known = job.known
+    said = "" if error is None else f"{_name_of(type(error))}: {WITHHELD}"
+    match outcome:
+        case Failed():
+            return Failed(said, bare_trace_of(error))
+        case TimedOut():
+            how = "" if error is None or error is job.fate else f"; then {said}"
+            return TimedOut(f"ran past its limit of {known.limit_s:g} s{how}", bare_trace_of(error or job.fate))
+        case RetryAsked(delay_ms):
+            return RetryAsked(delay_ms, bare_trace_of(error))
+        case Rejected(reason=Reason.BAD_RECORD):
+            return Rejected(f"arguments do not fit {known.name}", Reason.BAD_RECORD)
+        case Rejected(reason=Reason.REJECTED):
+            return Rejected(said, Reason.REJECTED, bare_trace_of(error))
+    return outcome
+
+
+def _outcome_of(job: RunningJob, value: object, error: BaseException | None, max_bytes: int) -> Outcome | None:
     """Return the outcome of an attempt; None: nothing is to be recorded.
 
     A task that raises Retry or Reject is taken at its word, even when it was hit. A value stands against a cancel and
@@ -68,9 +101,10 @@ def success(known: Known, value: object, max_bytes: int) -> Outcome:
     try:
         data = codec.encode_value(value)
     except BadPayload as bad:
-        return Rejected(str(bad), Reason.BAD_RESULT)
+        return Rejected(f"the result cannot be sent: {WITHHELD}" if known.sensitive else str(bad), Reason.BAD_RESULT)
     except Exception as bad:  # noqa: BLE001 - a value's own code may run here, and raise what it likes
-        return Rejected(f"the result cannot be sent: {text_of(bad)}", Reason.BAD_RESULT)
+        said = WITHHELD if known.sensitive else text_of(bad)
+        return Rejected(f"the result cannot be sent: {said}", Reason.BAD_RESULT)
     if len(data) > max_bytes:
         return Rejected(
             f"the result has {len(data):,} bytes, the limit is {max_bytes:,} (max_payload_bytes): "
@@ -131,6 +165,19 @@ def trace_of(error: BaseException) -> str:
             return f"Traceback (most recent call last):\n{''.join(traceback.format_tb(trace))}{text_of(error)}\n"
     except BaseException:  # noqa: BLE001 - the loader of a module may fail to give its source
         return text_of(error)
+
+
+def bare_trace_of(error: BaseException | None) -> str:
+    """Return the traceback of *error*, and of what caused it, with types and places alone: no message, no note."""
+    told: list[str] = []
+    while error is not None and len(told) < MOST_CAUSES:
+        try:
+            places = "".join(traceback.format_tb(_below(error) if not told else _traceback_of(error)))
+        except Exception:  # noqa: BLE001 - the loader of a module may fail to give its source
+            places = ""
+        told.append(f"Traceback (most recent call last):\n{places}{_name_of(type(error))}: {WITHHELD}\n")
+        error = _cause_of(error) or (None if _is_suppressed(error) else _context_of(error))
+    return "\nIt led to:\n\n".join(reversed(told))
 
 
 def _below(error: BaseException) -> TracebackType | None:

@@ -31,6 +31,9 @@ SHOWN_ARGUMENTS = 20
 SHOWN_CHARS = 60
 """Longest form of the arguments, and of a value, in a line."""
 
+WITHHELD = "<sensitive>"
+"""In place of arguments and results of a task that was marked so."""
+
 _logger = logging.getLogger("gqueue.jobs")
 _worker = logging.getLogger("gqueue.worker")
 
@@ -84,7 +87,7 @@ def job_ended(
     if outcome is None:
         level, what = logging.INFO, f"{call} interrupted: {'its lease is lost' if job.lost else 'it is given back'}"
     elif isinstance(outcome, Succeeded):
-        what = f"{call} = {shorten(value)}"
+        what = f"{call} = {WITHHELD if job.sensitive else shorten(value)}"
     elif isinstance(outcome, Cancelled):
         level, what = logging.INFO, f"{call} cancelled"
     else:
@@ -115,6 +118,8 @@ def call_of(job: RunningJob) -> str:
     record = job.record
     if record is None:
         return "an unreadable record"
+    if job.sensitive:
+        return f"{printable(_cut(record.task, 100))}({WITHHELD})"
     # More than fit are not even looked at: a record may hold half a million.
     parts = [shorten(value) for value in record.args[:SHOWN_ARGUMENTS]]
     parts += [

@@ -48,7 +48,7 @@ class Interrupted(BaseException):
 class Known:
     """A task as the worker runs it."""
 
-    __slots__ = ("backoff", "function", "limit_s", "max_attempts", "name", "result_ttl_ms")
+    __slots__ = ("backoff", "function", "limit_s", "max_attempts", "name", "result_ttl_ms", "sensitive")
 
     def __init__(
         self,
@@ -59,14 +59,16 @@ class Known:
         max_attempts: int,
         backoff: Backoff,
         result_ttl_ms: int,
+        sensitive: bool = False,
     ) -> None:
         self.name, self.function, self.limit_s = name, function, limit_s
         self.max_attempts, self.backoff, self.result_ttl_ms = max_attempts, backoff, result_ttl_ms
+        self.sensitive = sensitive
 
     def under(self, record: Record) -> "Known":
         """Return the task with the options of a job's record in place of its own; raise BadRecord."""
         timeout, max_attempts, result_ttl = record.timeout, record.max_attempts, record.result_ttl
-        if timeout is None and max_attempts is None and result_ttl is None:
+        if timeout is None and max_attempts is None and result_ttl is None and record.sensitive <= self.sensitive:
             return self
         if max_attempts is not None and max_attempts < 1:
             raise BadRecord(f"max_attempts {max_attempts} is below 1")
@@ -78,6 +80,7 @@ class Known:
             max_attempts=self.max_attempts if max_attempts is None else max_attempts,
             backoff=self.backoff,
             result_ttl_ms=kept_ms,
+            sensitive=self.sensitive or record.sensitive,
         )
 
 
@@ -113,6 +116,7 @@ class Tasks(dict[str, Known]):
             max_attempts=task.max_attempts,
             backoff=task.backoff,
             result_ttl_ms=task.result_ttl_ms,
+            sensitive=task.sensitive,
         )
         return known
 
@@ -182,6 +186,11 @@ class RunningJob:
     def task_name(self) -> str:
         """Return the name of its task."""
         return self.record.task if self.record is not None else NO_TASK
+
+    @property
+    def sensitive(self) -> bool:
+        """Return whether nothing that it was given, returned or said may be shown; by its task, or by its record."""
+        return self.known.sensitive or (self.record is not None and self.record.sensitive)
 
     @property
     def queue_name(self) -> str:

@@ -320,6 +320,9 @@ def end_child(error: BaseException | None) -> NoReturn:
         elif error is None:
             code = 0
         else:
-            os.write(2, attempt.trace_of(error).encode("utf-8", "backslashreplace"))
+            running = current.get()
+            bare = isinstance(running, RunningJob) and running.sensitive
+            trace = attempt.bare_trace_of(error) if bare else attempt.trace_of(error)
+            os.write(2, trace.encode("utf-8", "backslashreplace"))
     finally:
         os._exit(code)

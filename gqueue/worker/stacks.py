@@ -4,6 +4,7 @@ Decides the form. No logging, no buffers, no locks: whoever asks cannot wait for
 """
 
 import os
+import re
 import time
 import traceback
 from collections.abc import Iterable
@@ -13,6 +14,10 @@ from gevent.util import format_run_info
 
 if TYPE_CHECKING:
     from gqueue.worker.slots import Slot
+
+
+_ARGUMENTS = re.compile(r"(<\w*Greenlet\b[^:\n]*: [^(\n]*)\(.*\)(?:>|$)")
+"""gevent shows a greenlet with the arguments of its function, which may be those of a sensitive task."""
 
 
 def write(text: str) -> None:
@@ -42,4 +47,4 @@ def dump(slots: "Iterable[Slot]", about: str) -> None:
             lines += [line.rstrip("\n") for line in traceback.format_stack(frame)]
     write("\n".join(lines) + "\n")
     stacks: Any = format_run_info  # its stub says that it returns nothing
-    write("\n".join(stacks()) + "\n")
+    write("\n".join(_ARGUMENTS.sub(r"\1(...)>", line) for line in stacks()) + "\n")

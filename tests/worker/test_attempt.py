@@ -156,7 +156,7 @@ def test_task_registered_after_the_start_is_found() -> None:
         tasks["late"]
 
     registered["late"] = SimpleNamespace(
-        function=print, timeout_ms=500, max_attempts=2, backoff=Backoff(), result_ttl_ms=0
+        function=print, timeout_ms=500, max_attempts=2, backoff=Backoff(), result_ttl_ms=0, sensitive=False
     )
     assert tasks["late"].limit_s == 0.5
 

@@ -30,7 +30,13 @@ class Home:
     read = Records("q", 10_000, SigningKeys({})).read
 
     def __init__(self, *functions: Any, result_ttl_ms: int = 0) -> None:
-        options = {"timeout_ms": 60_000, "max_attempts": 1, "backoff": Backoff(), "result_ttl_ms": result_ttl_ms}
+        options = {
+            "timeout_ms": 60_000,
+            "max_attempts": 1,
+            "backoff": Backoff(),
+            "result_ttl_ms": result_ttl_ms,
+            "sensitive": False,
+        }
         tasks: Any = {function.__name__: SimpleNamespace(function=function, **options) for function in functions}
         self.tasks = Tasks(tasks, 1_000)
         self.worker_id = "w"

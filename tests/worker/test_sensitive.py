@@ -1,0 +1,236 @@
+"""What a sensitive task was given, returned or said is shown nowhere; where it failed is."""
+
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import gqueue
+from gqueue.cli.main import run
+from gqueue.core.model import ClaimedJob, Letter, NewJob, Reason
+from gqueue.errors import BadPayload
+from gqueue.letters import readable
+from tests.worker.stage import dead, perform, play, until
+
+SECRET = "s3cr3t"
+
+
+def queue_of(url: str, **options: Any) -> tuple[gqueue.Queue, dict[str, Any]]:
+    """Return a queue and its tasks, which fail in every way that may quote an argument."""
+    queue = gqueue.Queue("sensitive", url, max_payload_bytes=5_000)
+    tasks: dict[str, Any] = {}
+
+    def task(function: Any) -> Any:
+        tasks[function.__name__] = queue.task(**{"max_attempts": 1, "sensitive": True, **options})(function)
+        return function
+
+    @task
+    def returns(secret: str) -> str:
+        return secret
+
+    @task
+    def raises(secret: str) -> None:
+        try:
+            raise KeyError(secret)
+        except KeyError as error:
+            error.add_note(secret)
+            raise ValueError(f"not {secret}") from error
+
+    @task
+    def rejects(secret: str) -> None:
+        raise gqueue.Reject(secret)
+
+    @task
+    def retries(secret: str) -> None:
+        raise gqueue.Retry() from ValueError(secret)
+
+    @task
+    def retries_never(secret: Any) -> None:
+        raise gqueue.Retry(delay=secret)
+
+    @task
+    def takes_too_long(secret: str) -> None:
+        try:
+            time.sleep(5)
+        except BaseException:
+            raise ValueError(secret) from None
+
+    @task
+    def returns_a_set(secret: str) -> Any:
+        return {secret: {secret}}
+
+    @task
+    def returns_what_fails(secret: str) -> Any:
+        class Odd(list):  # type: ignore[type-arg]
+            def __iter__(self) -> Any:
+                raise ValueError(secret)
+
+        return Odd()
+
+    @task
+    def reports_a_set(secret: str) -> Any:
+        current: Any = gqueue.current_job()
+        current.progress({secret: {secret}})
+
+    @task
+    def wants_two(a: str, b: str) -> None: ...
+
+    return queue, tasks
+
+
+def scene_of_sensitive_tasks(url: str) -> dict[str, Any]:
+    import logging
+
+    logging.getLogger("gqueue").setLevel(logging.DEBUG)
+    queue, tasks = queue_of(url)
+    jobs = [task.options(timeout=0.2).enqueue(SECRET) for task in tasks.values() if task.name != "wants_two"]
+    jobs.append(tasks["wants_two"].enqueue(SECRET, **{SECRET: 1}))
+    unregistered = gqueue.Queue("sensitive", url)
+    unregistered.task(name="nobody knows".replace(" ", "_"), sensitive=True, max_attempts=1)(lambda _: None)
+    jobs.append(unregistered.tasks["nobody_knows"].options(max_attempts=1).enqueue(SECRET))
+    perform(queue, lambda _: until(lambda: all(job.wait(timeout=1) for job in jobs)), log_jobs=True)
+    letters = queue.store.letters()
+    told = []
+    for job in jobs[1:]:
+        try:
+            job.result(timeout=1)
+        except gqueue.JobFailed as failed:
+            told.append(f"{failed} {failed!r} {failed.remote_traceback}")
+    return {
+        "result": jobs[0].result(timeout=1),
+        "reports": [letter.report.decode() for letter in letters],
+        "letters": [repr(letter) + letter.traceback for letter in queue.dead.list()],
+        "told": told,
+        "dead": dead(queue),
+        "traces": {letter.task: letter.traceback for letter in queue.dead.list()},
+    }
+
+
+def test_nothing_of_a_sensitive_job_is_shown_but_where_it_failed(
+    redis_url: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    scene = play(scene_of_sensitive_tasks, redis_url)
+
+    assert scene["result"] == SECRET  # whom it is for
+    assert len(scene["told"]) == len(scene["letters"]) == 10
+    for what in ("reports", "letters", "told"):
+        assert not [one for one in scene[what] if SECRET in one]
+    assert SECRET not in scene.log
+    assert "returns(<sensitive>) = <sensitive>" in scene.log
+    assert "nobody_knows(<sensitive>) failed" in scene.log
+    errors = sorted(error for _, error in scene["dead"].values())
+    assert "ValueError: [message withheld: the task is sensitive]" in errors
+    assert "arguments do not fit wants_two" in errors
+    trace = scene["traces"]["raises"]
+    assert trace.index("raise KeyError(secret)") < trace.index("KeyError: [message") < trace.index("raise ValueError(")
+    for options in ([], ["--json"], ["--traceback"]):
+        assert run(["dead", "list", "--queue", "sensitive", "--redis", redis_url, *options]) == 0
+        said = capsys.readouterr()
+        assert "returns_a_set" in said.out
+        assert SECRET not in said.out + said.err
+
+
+def test_record_says_so_to_tools_that_do_not_know_the_task() -> None:
+    _, tasks = queue_of("memory:")
+    record = tasks["returns"].job(SECRET).new.record
+
+    letter = readable(Letter("j", Reason.FAILED, 0, 1, 0, b"{}", record))
+
+    assert b'"sensitive":true' in record
+    assert (letter.sensitive, letter.args, letter.kwargs) == (True, (), {})
+    assert SECRET not in repr(letter)
+    damaged = readable(Letter("j", Reason.BAD_RECORD, 0, 1, 0, b"{}", record[:-1]))
+    assert damaged.sensitive
+    assert SECRET not in repr(damaged)
+
+
+def test_prepared_claimed_and_dead_jobs_do_not_show_their_records() -> None:
+    _, tasks = queue_of("memory:")
+    prepared = tasks["returns"].job(SECRET)
+    record = prepared.new.record
+    shown = [prepared, prepared.new, NewJob("a", 0.0, 0, record), ClaimedJob("a", record, 0, 0)]
+
+    assert not [one for one in shown if SECRET in repr(one)]
+    assert SECRET not in repr(Letter("j", Reason.FAILED, 0, 1, 0, b"{}", record))
+
+
+@pytest.mark.parametrize(
+    ("args", "kwargs", "path"),
+    [
+        ((1, {SECRET: {SECRET}}), {}, "args[1]"),
+        ((float("nan"),), {}, "args[0]"),
+        ((), {"a": 1, "b": [{SECRET: 10**30}]}, "kwargs['b']"),
+        ((), {"a": "\ud800" + SECRET}, "kwargs['a']"),
+    ],
+)
+def test_bad_argument_is_named_but_not_shown(args: Any, kwargs: Any, path: str) -> None:
+    queue = gqueue.Queue("q", "memory:")
+    task: Any = queue.task(name="t", sensitive=True)(lambda *_args, **_kwargs: None)
+
+    with pytest.raises(BadPayload) as refused:
+        task.job(*args, **kwargs)
+
+    assert refused.value.path == path
+    assert SECRET not in f"{refused.value} {refused.value!r} {refused.value.__context__!r}"
+
+
+def scene_of_a_dump() -> dict[str, Any]:
+    queue = gqueue.Queue("q", "memory:")
+    begun: list[int] = []
+
+    @queue.task(sensitive=True)
+    def spawns(secret: str) -> None:
+        gqueue.spawn(waits, secret, name=secret)
+        waits(secret)
+
+    def waits(secret: str, name: str = "") -> None:
+        begun.append(1)
+        time.sleep(1)
+
+    spawns.enqueue(SECRET)
+
+    def script(_: Any) -> None:
+        until(lambda: len(begun) == 2)
+        os.kill(os.getpid(), signal.SIGUSR1)
+        time.sleep(0.1)
+
+    perform(queue, script)
+    return {}
+
+
+def test_dump_shows_stacks_and_no_arguments() -> None:
+    scene = play(scene_of_a_dump)
+
+    assert "spawns" in scene.log
+    assert "(...)>" in scene.log
+    assert SECRET not in scene.log
+
+
+def scene_of_a_child(folder: str) -> dict[str, Any]:
+    queue = gqueue.Queue("q", "memory:")
+
+    @queue.task(sensitive=True, max_attempts=1)
+    def forks(secret: str) -> None:
+        if child := os.fork():
+            os.waitpid(child, 0)
+            return
+        file = os.open(Path(folder) / "stderr", os.O_CREAT | os.O_WRONLY)
+        os.dup2(file, 2)
+        raise ValueError(secret)
+
+    job = forks.enqueue(SECRET)
+    perform(queue, lambda _: job.wait(timeout=10))
+    return {"state": job.status(), "said": (Path(folder) / "stderr").read_text()}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="forks")
+def test_child_that_a_sensitive_task_forked_does_not_tell_either(tmp_path: Path) -> None:
+    scene = play(scene_of_a_child, str(tmp_path))
+
+    assert scene["state"] == "succeeded"
+    assert "ValueError: [message withheld" in scene["said"]
+    assert SECRET not in scene["said"]
