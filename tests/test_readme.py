@@ -48,7 +48,8 @@ def test_picture_shows_every_move():
 
 def test_every_kind_of_block_is_known_here():
     assert {kind for kind, _ in blocks(README)} == {"sh", "python", "mermaid"}
-    assert {kind for kind, _ in blocks((ROOT / "docs/guide.md").read_text())} == {"sh", "python"}
+    for page in ("guide", "security"):
+        assert {kind for kind, _ in blocks((ROOT / f"docs/{page}.md").read_text())} == {"sh", "python"}
 
 
 def test_every_option_of_the_worker_is_in_the_table_with_its_variable():
@@ -141,7 +142,7 @@ def reader(tmp_path):
 
 
 @pytest.mark.blackbox
-@pytest.mark.parametrize("page", ["README.md", "docs/guide.md"])
+@pytest.mark.parametrize("page", ["README.md", "docs/guide.md", "docs/security.md"])
 def test_every_command_and_snippet_works(reader, page):
     document = (ROOT / page).read_text()
     imported = set(re.findall(r"^from (\w+) import", document, re.MULTILINE))
