@@ -12,7 +12,7 @@ from gqueue.config import SigningKeys
 from gqueue.core.model import check_name
 from gqueue.errors import BadName, PayloadTooLarge
 from gqueue.store import codec
-from gqueue.store.codec import BadRecord, BadSignature, Record
+from gqueue.store.codec import BadRecord, BadSignature, Record, decode_record
 
 PURPOSE = b"gqueue record 1"
 """What a signature says it is for: no other use of the same key can give one that fits."""
@@ -31,7 +31,7 @@ class Records:
     """
 
     def __init__(self, queue: str, max_bytes: int, keys: SigningKeys) -> None:
-        self._queue, self._max_bytes = queue, max_bytes
+        self._max_bytes, self._most = max_bytes, max_bytes + SIGNATURE_MOST
         self._begun: Mapping[str, hmac.HMAC] = {key_id: _begin(key, queue) for key_id, key in keys.keys.items()}
         self._signs = next(iter(self._begun), None)
 
@@ -49,11 +49,11 @@ class Records:
 
     def read(self, job_id: str, stored: bytes) -> Record:
         """Return the record in *stored*; raise BadSignature, BadRecord. What it returns names a task, but any."""
-        if len(stored) > self._max_bytes + SIGNATURE_MOST:
+        if len(stored) > self._most:
             raise BadRecord(f"it has {len(stored):,} bytes, the limit is {self._max_bytes:,} (max_payload_bytes)")
         if self._signs is not None:
             stored = self._verified(job_id, stored)
-        return codec.decode_record(stored)
+        return decode_record(stored)
 
     def _verified(self, job_id: str, stored: bytes) -> bytes:
         data, key_id, mac = codec.split_signature(stored)

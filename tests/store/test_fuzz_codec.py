@@ -66,7 +66,7 @@ def test_record_is_read_or_refused_and_what_was_read_can_be_shown(data):
     assert or_refused(signed.read, "job", data) is None  # nobody signed it
     record = or_refused(plain.read, "job", data)
     if record is not None:
-        line = lines.call_of(SimpleNamespace(record=record))
+        line = lines.call_of(SimpleNamespace(record=record, sensitive=False))
         assert line.isprintable()
         assert len(line) < 250
         codec.check_payload(record.args, "args")

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from gqueue import config
 from gqueue.errors import BadPayload, PayloadTooLarge
 from gqueue.store import codec
+from gqueue.store import records as records_module
 from gqueue.store.codec import BadRecord, BadSignature, Record, check_payload, decode_record, encode_record
 from gqueue.store.records import Records
 
@@ -96,7 +97,7 @@ def test_key_of_the_same_id_but_another_is_a_wrong_signature():
     "stored", [b'{"task":"t"}', b'{"task":"t"}\nsig:new', b'{"task":"t"}\nsig:new:', b"\xff", b"", b"\nsig::"]
 )
 def test_unsigned_record_is_refused_and_not_decoded(stored, monkeypatch):
-    monkeypatch.setattr(codec, "decode_record", lambda _: pytest.fail("it was decoded"))
+    monkeypatch.setattr(records_module, "decode_record", lambda _: pytest.fail("it was decoded"))
 
     with pytest.raises(BadSignature):
         records().read("a", stored)
@@ -120,7 +121,7 @@ def test_record_that_is_too_large_is_refused_on_both_sides_and_not_decoded(monke
     assert records().read("a", records().write("a", fits)) == fits
     with pytest.raises(PayloadTooLarge):
         records().write("a", Record("t", ["x" * LIMIT]))
-    monkeypatch.setattr(codec, "decode_record", lambda _: pytest.fail("it was decoded"))
+    monkeypatch.setattr(records_module, "decode_record", lambda _: pytest.fail("it was decoded"))
     for keys in ("", NEW):
         with pytest.raises(BadRecord, match="the limit is 10,000"):
             records(keys).read("a", b"\xff" * (2 * LIMIT))
