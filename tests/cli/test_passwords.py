@@ -14,6 +14,8 @@ from gqueue.errors import GqueueError
 from tests.cli.conftest import Start
 from tests.servers import Server
 
+pytestmark = pytest.mark.usefixtures("root_logger")
+
 SECRET = "pass-w0rd"
 
 URLS = [

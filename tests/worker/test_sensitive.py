@@ -1,5 +1,6 @@
 """What a sensitive task was given, returned or said is shown nowhere; where it failed is."""
 
+import logging
 import os
 import signal
 import sys
@@ -83,8 +84,6 @@ def queue_of(url: str, **options: Any) -> tuple[gqueue.Queue, dict[str, Any]]:
 
 
 def scene_of_sensitive_tasks(url: str) -> dict[str, Any]:
-    import logging
-
     logging.getLogger("gqueue").setLevel(logging.DEBUG)
     queue, tasks = queue_of(url)
     jobs = [task.options(timeout=0.2).enqueue(SECRET) for task in tasks.values() if task.name != "wants_two"]
@@ -126,12 +125,14 @@ def test_nothing_of_a_sensitive_job_is_shown_but_where_it_failed(
     assert "ValueError: [message withheld: the task is sensitive]" in errors
     assert "arguments do not fit wants_two" in errors
     trace = scene["traces"]["raises"]
+    handlers = logging.getLogger().handlers[:]
     assert trace.index("raise KeyError(secret)") < trace.index("KeyError: [message") < trace.index("raise ValueError(")
     for options in ([], ["--json"], ["--traceback"]):
         assert run(["dead", "list", "--queue", "sensitive", "--redis", redis_url, *options]) == 0
         said = capsys.readouterr()
         assert "returns_a_set" in said.out
         assert SECRET not in said.out + said.err
+    logging.getLogger().handlers[:] = handlers  # the commands have set up their own
 
 
 def test_record_says_so_to_tools_that_do_not_know_the_task() -> None:
