@@ -315,6 +315,9 @@ class WorkerOptions:
         weights: shares of the queues, in their order; None: strictly in the order given.
         stuck_after_ms: a hub that has not turned for so long beyond a job's limit ends the process (exit 4).
         log_jobs: one line a job at INFO; at DEBUG they come anyway.
+        stuck_share: a process that lost this share of its slots to stuck jobs is replaced (exit 4); in (0, 1].
+        max_jobs: after so many jobs, or up to a tenth less, the process drains and ends, to be replaced; None: never.
+        max_rss_bytes: with so much resident memory it does, too.
     """
 
     slots: int = 50
@@ -323,3 +326,6 @@ class WorkerOptions:
     weights: tuple[int, ...] | None = None
     stuck_after_ms: int = 30_000
     log_jobs: bool = False
+    stuck_share: float = 0.25
+    max_jobs: int | None = None
+    max_rss_bytes: int | None = None

@@ -26,7 +26,8 @@ class DeadLetter:
     Args:
         sensitive: its task was marked so: *args* and *kwargs* are empty here, whatever it was called with.
         task, args, kwargs, priority: what was to be called; task is None if *record* cannot be read.
-        reason: failed, timed_out, rejected, worker_lost, unknown_task, bad_record, bad_signature, bad_result or shed.
+        reason: failed, timed_out, stuck, rejected, worker_lost, unknown_task, bad_record, bad_signature, bad_result
+            or shed.
         error, traceback: of the last attempt, the traceback as the worker saw it; "" if there is none.
         attempts: how often it was tried; *crashes* of these attempts ended with their worker.
         died_at: in UTC, by the server's clock.

@@ -1,5 +1,6 @@
 """Options that several commands share, and the types that click has not."""
 
+import re
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -44,6 +45,22 @@ class Count(click.IntRange):
         except ValueError:
             self.fail(f"{value!r} is no whole number", param, ctx)
         return super().convert(value, param, ctx)
+
+
+class Size(click.ParamType):  # type: ignore[type-arg,unused-ignore]
+    """A size in bytes, or with K, M or G for the powers of 1,024, as in 512M; the command gets an int."""
+
+    name = "size"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Return the int; refuse what is no size of at least 1 MiB."""
+        found = re.fullmatch(r"([0-9]{1,15})([KMG]?)(?:i?B)?", str(value).strip(), re.IGNORECASE)
+        if found is None:
+            self.fail(f"{value!r} is no size, as in 512M or 2G", param, ctx)
+        size: int = int(found[1]) * 1024 ** " KMG".index(found[2].upper() or " ")
+        if size < 2**20:
+            self.fail(f"{value!r} is less than a mebibyte, 1M", param, ctx)
+        return size
 
 
 class Weights(click.ParamType):  # type: ignore[type-arg,unused-ignore]

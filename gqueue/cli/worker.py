@@ -75,6 +75,18 @@ _logger = logging.getLogger("gqueue.worker")
     help="A process that a job blocks for so long beyond its limit ends with 4.",
 )
 @options.option(
+    "--max-jobs",
+    "GQUEUE_MAX_JOBS",
+    type=options.Count(1, 2**31 - 1),
+    help="After so many jobs, or up to a tenth less, the process makes way for a fresh one.  [default: never]",
+)
+@options.option(
+    "--max-rss",
+    "GQUEUE_MAX_RSS",
+    type=options.Size(),
+    help="With so much memory, as in 512M or 1G, the process makes way for a fresh one.  [default: never]",
+)
+@options.option(
     "--jobs", "GQUEUE_JOBS", type=options.Count(0, 1_000_000), default=20, help="Jobs that the demo enqueues."
 )
 @options.option("--log-jobs", "GQUEUE_LOG_JOBS", is_flag=True, help="A line for each job, as in the demo.")
@@ -121,6 +133,8 @@ def _demo(chosen: dict[str, Any], index: int | None, line: socket.socket | None)
 
     if chosen["weights"]:
         raise click.UsageError("--weights: the demo has only one queue")
+    if chosen["max_jobs"] or chosen["max_rss"]:
+        raise click.UsageError("--max-jobs, --max-rss: the demo's producer would end with its process; name an --app")
     url = reach.find_for_demo(chosen["url"])
     own = {"capacity": chosen["queue_size"], "lease": chosen["lease"]}
     queue = demo.make_queue(url, **{name: value for name, value in own.items() if value is not None})
@@ -139,13 +153,15 @@ def _work(
     queues: "Sequence[Queue]", how: config.WorkerOptions, line: socket.socket | None, show: "Demo | None" = None
 ) -> int:
     from gqueue.cli import reach
+    from gqueue.worker.supervisor import SAYS_REPLACED
 
     servers = [reach.check(url) for url in dict.fromkeys(queue.url for queue in queues)]
     sizes = [f"queue {queue.name} (size {queue.settings.capacity:,})" for queue in queues]
     _logger.info("%s on %s", " and ".join(sizes), " and ".join(servers))
     from gqueue.worker import Worker
 
-    worker = Worker(queues, how, busy=show.busy if show else None)
+    replaced = (lambda: _tell(line, SAYS_REPLACED)) if line is not None else lambda: None
+    worker = Worker(queues, how, busy=show.busy if show else None, replaced=replaced)
     if line is not None:
         _attend(line, worker)
     if show is not None:
@@ -157,6 +173,8 @@ def _attend(line: socket.socket, worker: "Worker") -> None:
     """Tell the supervisor that this process came up; drain when the supervisor is no more."""
     import gevent
 
+    from gqueue.worker.supervisor import SAYS_UP
+
     def follow() -> None:
         try:
             line.recv(1)
@@ -164,8 +182,15 @@ def _attend(line: socket.socket, worker: "Worker") -> None:
             pass
         worker.drain()
 
-    line.sendall(b"u")
+    _tell(line, SAYS_UP)
     gevent.spawn(follow)
+
+
+def _tell(line: socket.socket, said: bytes) -> None:
+    try:
+        line.sendall(said)
+    except OSError:  # the supervisor is no more; `_attend` sees to that
+        pass
 
 
 def _worker_options(chosen: dict[str, Any], *, slots: int, log_jobs: bool = False) -> config.WorkerOptions:
@@ -176,6 +201,8 @@ def _worker_options(chosen: dict[str, Any], *, slots: int, log_jobs: bool = Fals
         weights=chosen["weights"],
         stuck_after_ms=config.to_ms("--stuck-after", chosen["stuck_after"]),
         log_jobs=log_jobs or chosen["log_jobs"],
+        max_jobs=chosen["max_jobs"],
+        max_rss_bytes=chosen["max_rss"],
     )
 
 

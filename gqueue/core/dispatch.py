@@ -1,11 +1,13 @@
 """The worker as a value: its phase, its slots, and what each of its queues is to be asked next.
 
-Decides which queue's pump calls the store when, for how many jobs, when it listens for hints, and when all ends.
+Decides which queue's pump calls the store when, for how many jobs, when it listens for hints, when the process has to
+make way for a fresh one, and when all ends.
 Leaves jobs, outcomes and time to the shell: it counts jobs, and is asked once a batch, never once a job. Each function
 below is an event, a fact that the shell reports; what comes back are commands, to be carried out in order. A change
 must keep this: every command that is still to be done follows from the state (`_plan`), so no event can be missed.
 """
 
+import math
 from enum import Enum
 
 from attrs import evolve, frozen
@@ -32,6 +34,14 @@ class Why(Enum):
 
     LEASE_LOST = "lease lost"
     GRACE_OVER = "grace over"
+
+
+class Cause(Enum):
+    """Why a process makes way for a fresh one."""
+
+    STUCK = "too many of its slots are lost to stuck jobs"
+    MAX_JOBS = "it has run as many jobs as it is to"
+    MAX_RSS = "it has more memory than it is to"
 
 
 class MiscountedJobs(GqueueError):
@@ -102,11 +112,20 @@ class Leave:
 
 
 @frozen
+class Replace:
+    """Give what runs the grace, and have a fresh process take over: the worker drains, for *cause*."""
+
+    cause: Cause
+
+
+@frozen
 class Exit:
-    """End: every queue was left."""
+    """End: every queue was left. *cause* is that of the Replace before, if there was one."""
+
+    cause: Cause | None = None
 
 
-Command = Claim | Settle | Wait | Alarm | Adopt | Interrupt | Register | Leave | Exit
+Command = Claim | Settle | Wait | Alarm | Adopt | Interrupt | Register | Leave | Replace | Exit
 
 
 # State.
@@ -114,13 +133,27 @@ Command = Claim | Settle | Wait | Alarm | Adopt | Interrupt | Register | Leave |
 
 @frozen
 class WorkerState:
-    """All queues of a worker process, and the slots they share. *strict*: in the order given, else by weights."""
+    """All queues of a worker process, and the slots they share.
+
+    Args:
+        limit: slots that are left.
+        strict: the queues are asked in the order given, else by weights.
+        lost: slots that were written off; *bearable*: with so many, the process is to be replaced.
+        jobs_left: jobs that may still end before the process is to be replaced; None: any number.
+        grown: the process has more memory than it is to.
+        replaced: why the worker drains, if nobody asked it to.
+    """
 
     limit: int
     queues: tuple[QueueState, ...]
     strict: bool = True
     phase: Phase = Phase.RUNNING
     ended: bool = False
+    lost: int = 0
+    bearable: int = 1
+    jobs_left: int | None = None
+    grown: bool = False
+    replaced: Cause | None = None
 
     @property
     def running(self) -> int:
@@ -134,11 +167,41 @@ Step = tuple[WorkerState, tuple[Command, ...]]
 # Events.
 
 
-def start(limit: int, weights: tuple[int, ...], *, strict: bool) -> Step:
-    """Begin with *limit* slots (>= 1) and a registered queue a weight (>= 1)."""
+def start(
+    limit: int, weights: tuple[int, ...], *, strict: bool, stuck_share: float = 0.25, max_jobs: int | None = None
+) -> Step:
+    """Begin with *limit* slots (>= 1) and a registered queue a weight (>= 1).
+
+    Args:
+        stuck_share: see `bearable_losses`.
+        max_jobs: the process is replaced when so many jobs ended (>= 1; None: never for that).
+    """
     if limit < 1 or not weights or min(weights) < 1:
         raise ValueError(f"limit {limit} and weights {weights} must be at least 1, of at least one queue")
-    return _plan(WorkerState(limit, (), strict), [QueueState(weight) for weight in weights], [])
+    if max_jobs is not None and max_jobs < 1:
+        raise ValueError(f"max_jobs {max_jobs} must be at least 1")
+    worker = WorkerState(limit, (), strict, bearable=bearable_losses(limit, stuck_share), jobs_left=max_jobs)
+    return _plan(worker, [QueueState(weight) for weight in weights], [])
+
+
+def bearable_losses(slots: int, share: float) -> int:
+    """Return with how many lost slots a process of *slots* (>= 1) is to be replaced: their *share*, rounded up.
+
+    So it is at least one, and of one to four slots one is a quarter: a process that lost half of its slots or all of
+    them does not go on, and neither does one that cannot lose less. Raises ValueError if not 0 < share <= 1.
+    """
+    if not 0 < share <= 1:
+        raise ValueError(f"share {share} is outside (0, 1]")
+    # A quarter of 20 is 5: what a float has beyond that by rounding must not make it 6.
+    return min(slots, max(1, math.ceil(slots * share - 1e-9)))
+
+
+def spread(max_jobs: int, jitter: float) -> int:
+    """Return *max_jobs* less up to a tenth, so that processes that began together do not all end together.
+
+    *jitter* is a uniform draw from [0, 1), made by the caller; never below 1.
+    """
+    return max(1, max_jobs - int(max_jobs * 0.1 * jitter))
 
 
 def finished(worker: WorkerState, queue: int, ended: int, outcomes: int) -> Step:
@@ -149,7 +212,26 @@ def finished(worker: WorkerState, queue: int, ended: int, outcomes: int) -> Step
     state = worker.queues[queue]
     if not 0 <= outcomes <= ended <= state.running:
         raise MiscountedJobs(f"{ended} jobs ended with {outcomes} outcomes, {state.running} were running")
+    if worker.jobs_left is not None:
+        worker = evolve(worker, jobs_left=worker.jobs_left - ended)
     return _after(worker, queue, evolve(state, running=state.running - ended, unsettled=state.unsettled + outcomes))
+
+
+def slot_lost(worker: WorkerState, queue: int, outcomes: int) -> Step:
+    """Write a slot off, with the stuck job on it; it was given an outcome (1), or there is nothing to settle (0).
+
+    The slot comes back in no case. Raises MiscountedJobs if no job was running, or no slot is left.
+    """
+    state = worker.queues[queue]
+    if not 0 <= outcomes <= 1 <= min(state.running, worker.limit):
+        raise MiscountedJobs(f"lost one of {worker.limit} slots with {outcomes} outcomes, {state.running} were running")
+    worker = evolve(worker, limit=worker.limit - 1, lost=worker.lost + 1)
+    return finished(worker, queue, 1, outcomes)
+
+
+def memory_grown(worker: WorkerState) -> Step:
+    """Take it that the process has more memory than it is to."""
+    return _plan(evolve(worker, grown=True), list(worker.queues), [])
 
 
 def answered(
@@ -284,8 +366,22 @@ def _interrupts(worker: WorkerState) -> list[Command]:
     return [Interrupt(number, Why.GRACE_OVER) for number, queue in enumerate(worker.queues) if queue.running]
 
 
+def _worn(worker: WorkerState) -> Cause | None:
+    """Return why the process is to be replaced, if it is. One that claims nothing any more is left as it is."""
+    if worker.phase is not Phase.RUNNING:
+        return None
+    if worker.lost >= worker.bearable:
+        return Cause.STUCK
+    if worker.jobs_left is not None and worker.jobs_left <= 0:
+        return Cause.MAX_JOBS
+    return Cause.MAX_RSS if worker.grown else None
+
+
 def _plan(worker: WorkerState, queues: list[QueueState], commands: list[Command]) -> Step:
     """Give every pump that has nothing to do what the state asks for, and end when all is done."""
+    if (cause := _worn(worker)) is not None:
+        worker = evolve(worker, phase=Phase.DRAINING, replaced=cause)
+        commands.append(Replace(cause))
     running = worker.phase is Phase.RUNNING
     given = shares(queues, worker.limit, strict=worker.strict) if running else [0] * len(queues)
     for number, queue in enumerate(queues):
@@ -294,7 +390,7 @@ def _plan(worker: WorkerState, queues: list[QueueState], commands: list[Command]
     jobs = sum(queue.running for queue in queues)
     ending = worker.phase is Phase.STOPPED or (worker.phase is Phase.DRAINING and jobs == 0)
     if ending and not worker.ended and all(queue.doing is Doing.LEFT for queue in queues):
-        commands.append(Exit())
+        commands.append(Exit(worker.replaced))
         worker = evolve(worker, phase=Phase.STOPPED, ended=True)
     return evolve(worker, queues=tuple(queues)), tuple(commands)
 

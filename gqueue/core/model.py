@@ -71,6 +71,7 @@ class Reason(Enum):
 
     FAILED = "failed"
     TIMED_OUT = "timed_out"
+    STUCK = "stuck"
     REJECTED = "rejected"
     WORKER_LOST = "worker_lost"
     UNKNOWN_TASK = "unknown_task"

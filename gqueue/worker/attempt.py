@@ -6,8 +6,8 @@ raise anything: sys.exit, GreenletExit and time limits of its own are failures l
 
 import inspect
 import traceback
-from collections.abc import Callable
-from types import AsyncGeneratorType, CoroutineType, GeneratorType, TracebackType
+from collections.abc import Callable, Iterator
+from types import AsyncGeneratorType, CoroutineType, FrameType, GeneratorType, TracebackType
 from typing import Final
 
 import gevent
@@ -67,6 +67,9 @@ def _withheld(job: RunningJob, outcome: Outcome | None, error: BaseException | N
 def _outcome_of(job: RunningJob, value: object, error: BaseException | None, max_bytes: int) -> Outcome | None:
     """Return the outcome of an attempt; None: nothing is to be recorded.
 
+    Code of the task's own may run meanwhile, and so be hit: that of exceptions and values, which show themselves. Once
+    it was, no more of it runs, and what is told is less.
+
     A task that raises Retry or Reject is taken at its word, even when it was hit. A value stands against a cancel and
     against the end of the grace; not against the time limit, for else a task that swallows everything has none.
 
@@ -77,16 +80,48 @@ def _outcome_of(job: RunningJob, value: object, error: BaseException | None, max
     known, fate = job.known, job.fate
     if job.lost:
         return None
+    if error is None and (fate is None or isinstance(fate, Interrupted)):
+        return success(known, value, max_bytes)
+    over = _since(job)
     if isinstance(error, Retry):
-        return _retry(error)
+        return _retry(error, over)
     if isinstance(error, Reject):
-        return Rejected(error.why or "rejected by the task", traceback=trace_of(error))
-    if fate is None or (error is None and isinstance(fate, Interrupted)):
-        return success(known, value, max_bytes) if error is None else failure(job, error)
+        return Rejected(error.why or "rejected by the task", traceback=trace_of(error, over))
+    if fate is None:
+        assert error is not None
+        return failure(job, error, over)
     if isinstance(fate, Interrupted):
         return Cancelled() if fate.why is None else None
-    how = "" if error is fate else "; the task caught the time-out" if error is None else f"; then {text_of(error)}"
-    return TimedOut(f"ran past its limit of {known.limit_s:g} s{how}", trace_of(error or fate))
+    how = "; the task caught the time-out" if error is None else f"; then {text_of(error, over)}"
+    said = f"ran past its limit of {known.limit_s:g} s{'' if error is fate else how}"
+    return TimedOut(said, trace_of(error or fate, over))
+
+
+def outcome_untold(job: RunningJob) -> Outcome | None:
+    """Return the outcome of an attempt whose outcome could not be taken: the task's own code was hit in that."""
+    fate = job.fate
+    if job.lost:
+        return None
+    if isinstance(fate, Interrupted):
+        return Cancelled() if fate.why is None else None
+    if fate is None:
+        return Failed("what came of the task cannot be told: its own code fails")
+    return TimedOut(f"ran past its limit of {job.known.limit_s:g} s, in code that shows what came of it")
+
+
+def outcome_stuck(job: RunningJob, stack: str) -> Outcome | None:
+    """Return the outcome of a job that swallowed its time-out or its cancel, and is given up as it runs."""
+    if job.lost:
+        return None
+    if isinstance(job.fate, Interrupted) and job.fate.why is None:
+        return Cancelled()
+    said = f"ran past its limit of {job.known.limit_s:g} s, swallowed the time-out {job.hits} times, and still runs"
+    return Rejected(said, Reason.STUCK, stack)
+
+
+def outcome_strange(stray: BaseException) -> Outcome:
+    """Return the outcome of a job that *stray* ended outside of the task's own call."""
+    return Failed(f"{_name_of(type(stray))}: raised in the slot from outside, as gevent.kill does")
 
 
 def success(known: Known, value: object, max_bytes: int) -> Outcome:
@@ -114,14 +149,14 @@ def success(known: Known, value: object, max_bytes: int) -> Outcome:
     return Succeeded(data)
 
 
-def failure(job: RunningJob, error: BaseException) -> Outcome:
+def failure(job: RunningJob, error: BaseException, over: Callable[[], bool]) -> Outcome:
     """Return the outcome of a task that raised *error*, and was not hit."""
     if isinstance(error, TypeError) and (misfit := _misfit(job, error)):
         return Rejected(misfit, Reason.BAD_RECORD)
-    text = text_of(error)
+    text = text_of(error, over)
     if isinstance(error, gevent.Timeout):
         text += " (a time limit of the task's own)"
-    return Failed(text, trace_of(error))
+    return Failed(text, trace_of(error, over))
 
 
 def unknown(job: RunningJob, stranger: Known) -> Outcome:
@@ -142,29 +177,77 @@ def unreadable(error: Exception) -> Outcome:
     return Rejected(f"the job's record cannot be read: {error}", Reason.BAD_RECORD)
 
 
-def text_of(error: BaseException) -> str:
-    """Return type and message of *error*, as at the end of a traceback. Never raises, whatever *error* is."""
+def _never() -> bool:
+    return False
+
+
+def text_of(error: BaseException, over: Callable[[], bool] = _never) -> str:
+    """Return type and message of *error*, as at the end of a traceback. Never raises, whatever *error* is.
+
+    *over* tells that no more code of the error's own may run.
+    """
     # Code of the exception's own runs here, or of those it holds or was caused by, and may raise anything, even itself.
     name = _name_of(type(error))
-    try:
-        return "".join(traceback.format_exception_only(error)).strip()
-    except BaseException:  # noqa: BLE001 - as said
+    for form in (_as_python_does, _plainly):
+        if over():
+            break
         try:
-            return f"{name}: {error}"
-        except BaseException:  # noqa: BLE001
-            return f"{name} (it cannot be shown: its own code fails)"
+            return form(name, error)
+        except BaseException:  # noqa: BLE001 - as said
+            pass
+    return f"{name} (it cannot be shown: its own code {'takes too long' if over() else 'fails'})"
 
 
-def trace_of(error: BaseException) -> str:
+def _as_python_does(_name: str, error: BaseException) -> str:
+    return "".join(traceback.format_exception_only(error)).strip()
+
+
+def _plainly(name: str, error: BaseException) -> str:
+    return f"{name}: {error}"
+
+
+def trace_of(error: BaseException, over: Callable[[], bool] = _never) -> str:
     """Return the traceback of *error* as text, without the worker's own frame at its top. Never raises, either."""
+    trace = _below(error)
     try:
-        trace = _below(error)
-        try:
+        if not over():
             return "".join(traceback.format_exception(type(error), error, trace))
-        except BaseException:  # noqa: BLE001 - as in `text_of`; where it was raised is known all the same
-            return f"Traceback (most recent call last):\n{''.join(traceback.format_tb(trace))}{text_of(error)}\n"
-    except BaseException:  # noqa: BLE001 - the loader of a module may fail to give its source
-        return text_of(error)
+    except BaseException:  # noqa: BLE001 - as in `text_of`; where it was raised is known all the same
+        pass
+    try:
+        # Without their source, which the loader of a module gives, and may be long about.
+        shown = "".join(traceback.format_tb(trace)) if not over() else "".join(_places(trace))
+    except BaseException:  # noqa: BLE001 - the loader may fail, too
+        shown = "".join(_places(trace))
+    return f"Traceback (most recent call last):\n{shown}{text_of(error, over)}\n"
+
+
+def _places(trace: TracebackType | None) -> Iterator[str]:
+    while trace is not None:
+        yield _place(trace.tb_frame, trace.tb_lineno)
+        trace = trace.tb_next
+
+
+def stack_of(frame: FrameType | None, top: FrameType | None) -> str:
+    """Return where a greenlet hangs that is in *frame*: its calls below the two outermost, the slot's, as text.
+
+    *top* is the outermost. Runs no code but gqueue's.
+    """
+    places: list[str] = []
+    while frame is not None and frame is not top:
+        places.append(_place(frame, frame.f_lineno))
+        frame = frame.f_back
+    return f"Stack (most recent call last):\n{''.join(reversed(places[:-1]))}"
+
+
+def _place(frame: FrameType, line: int | None) -> str:
+    return f'  File "{frame.f_code.co_filename}", line {line}, in {frame.f_code.co_name}\n'
+
+
+def _since(job: RunningJob) -> Callable[[], bool]:
+    """Return what tells whether the job was hit since now."""
+    hits = job.hits
+    return lambda: job.hits != hits
 
 
 def bare_trace_of(error: BaseException | None) -> str:
@@ -185,12 +268,12 @@ def _below(error: BaseException) -> TracebackType | None:
     return trace.tb_next if trace is not None else None
 
 
-def _retry(asked: Retry) -> Outcome:
+def _retry(asked: Retry, over: Callable[[], bool]) -> Outcome:
     try:
         delay_ms = None if asked.delay is None else to_ms("the delay of Retry", asked.delay)
     except BadSetting as bad:
-        return Failed(str(bad), trace_of(asked))
-    return RetryAsked(delay_ms, trace_of(asked))
+        return Failed(str(bad), trace_of(asked, over))
+    return RetryAsked(delay_ms, trace_of(asked, over))
 
 
 def _misfit(job: RunningJob, error: TypeError) -> str | None:

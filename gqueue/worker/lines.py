@@ -20,7 +20,7 @@ import greenlet
 from gqueue.config import WorkerOptions, printable
 from gqueue.core.model import Settlement
 from gqueue.core.retry import Cancelled, Failed, Outcome, Rejected, RetryAsked, Succeeded, TimedOut, UnknownTask
-from gqueue.worker.running import RunningJob
+from gqueue.worker.running import Interrupted, RunningJob
 
 if TYPE_CHECKING:
     from gqueue.worker.pump import Pump
@@ -78,16 +78,19 @@ def wanted(log_jobs: bool) -> bool:
 
 
 def job_ended(
-    job: RunningJob, outcome: Outcome | None, settlement: Settlement | None, value: object, log_jobs: bool
+    job: RunningJob, outcome: Outcome | None, settlement: Settlement | None, shown: str, log_jobs: bool
 ) -> None:
-    """Write the line of a job that ended; *outcome* is None if nothing is recorded."""
+    """Write the line of a job that ended; *outcome* is None if nothing is recorded.
+
+    *shown* is the value in words, already: its own code must run under the job's limit, if any.
+    """
     ms = (time.monotonic() - job.started) * 1000
     call = call_of(job)
     level = logging.INFO if log_jobs else logging.DEBUG
     if outcome is None:
         level, what = logging.INFO, f"{call} interrupted: {'its lease is lost' if job.lost else 'it is given back'}"
     elif isinstance(outcome, Succeeded):
-        what = f"{call} = {WITHHELD if job.sensitive else shorten(value)}"
+        what = f"{call} = {WITHHELD if job.sensitive else shown}"
     elif isinstance(outcome, Cancelled):
         level, what = logging.INFO, f"{call} cancelled"
     else:
@@ -110,6 +113,36 @@ def job_ended(
             "ms": round(ms, 3),
             "outcome": "interrupted" if outcome is None else type(outcome).__name__,
         },
+    )
+
+
+def stuck(job: RunningJob, outcome: Outcome | None, lost: int, slots: int) -> None:
+    """Write that the job is given up, and its slot with it: *lost* of *slots* are gone."""
+    became = "cancelled" if isinstance(outcome, Cancelled) else "a dead letter (stuck)"
+    _worker.error(
+        "job %s (%s) on slot %d swallowed %s %d times and is stuck: %s. The slot is written off, %d of %d are gone; "
+        "%s must let BaseException through: catch Exception, and no bare except",
+        job.job_id,
+        job.task_name,
+        job.slot,
+        "its time-out" if not isinstance(job.fate, Interrupted) else "its interrupt",
+        job.hits,
+        f"it is {became}" if outcome is not None else "its lease is lost, and it runs elsewhere",
+        lost,
+        slots,
+        job.task_name,
+    )
+
+
+def stuck_ended(job: RunningJob) -> None:
+    """Write that a stuck job ended after all."""
+    _worker.warning(
+        "job %s (%s) on slot %d ended after all, %.1f s after its limit: what came of it is dropped, since it was "
+        "given up as stuck; the slot stays written off",
+        job.job_id,
+        job.task_name,
+        job.slot,
+        time.monotonic() - job.deadline,
     )
 
 

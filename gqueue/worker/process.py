@@ -8,6 +8,7 @@ carries a command out waits.
 import gc
 import logging
 import os
+import random
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -20,16 +21,18 @@ from gevent.event import AsyncResult
 
 from gqueue.config import WorkerOptions
 from gqueue.core import dispatch
-from gqueue.core.dispatch import Alarm, Command, Exit, Interrupt, Phase, Step, Wait, Why
-from gqueue.core.model import Ask
+from gqueue.core.dispatch import Alarm, Cause, Command, Exit, Interrupt, Phase, Replace, Step, Wait, Why
+from gqueue.core.model import Ask, Settlement
+from gqueue.core.retry import Outcome
 from gqueue.core.sharing import Doing
 from gqueue.errors import BadSetting, GqueueError, StoreTooOld, StoreUnavailable
-from gqueue.worker import burst, forks, heartbeat, lines, stacks
+from gqueue.worker import burst, forks, heartbeat, lines, memory, stacks
 from gqueue.worker.heartbeat import Heartbeat
 from gqueue.worker.pump import Pump
 from gqueue.worker.running import RunningJob
 from gqueue.worker.signals import Signals
 from gqueue.worker.slots import Slots
+from gqueue.worker.supervisor import EXIT_STUCK
 from gqueue.worker.watchdog import Watchdog
 
 if TYPE_CHECKING:
@@ -55,14 +58,21 @@ class Worker:
 
     Args:
         busy: asked by a burst beside the queues: what else is waited for, in words; None: nothing.
+        replaced: called when the worker begins to drain in order to be replaced by a fresh process.
 
     Raises:
         GqueueError: gevent has not patched the standard library; it must, before anything else is imported.
-        BadSetting: no queue, one of them twice, or as many weights as there are no queues.
+        BadSetting: no queue, one of them twice, as many weights as there are no queues, or `max_rss_bytes` below
+            what the process has already.
     """
 
     def __init__(
-        self, queues: Sequence["Queue"], options: WorkerOptions, *, busy: Callable[[], str | None] | None = None
+        self,
+        queues: Sequence["Queue"],
+        options: WorkerOptions,
+        *,
+        busy: Callable[[], str | None] | None = None,
+        replaced: Callable[[], object] = lambda: None,
     ) -> None:
         if not (monkey.is_module_patched("socket") and monkey.is_module_patched("threading")):
             raise GqueueError(
@@ -75,11 +85,17 @@ class Worker:
         weights = options.weights or (1,) * len(queues)
         if len(weights) != len(queues) or min(weights) < 1:
             raise BadSetting(f"weights {weights}: give one of at least 1 for each of the {len(queues)} queues")
+        if options.max_rss_bytes is not None and (has := memory.resident_bytes()) >= options.max_rss_bytes:
+            raise BadSetting(
+                f"max_rss {memory.in_words(options.max_rss_bytes)}: the process has {memory.in_words(has)} before its "
+                "first job, and would be replaced for ever"
+            )
         self._queues, self._options, self._busy, self._weights = tuple(queues), options, busy, weights
+        self._replaced = replaced
         self._places = places
         self.state: dispatch.WorkerState = dispatch.WorkerState(options.slots, ())
         self.stopped = False
-        self.slots = Slots(options.slots, self._report_stuck)
+        self.slots = Slots(options.slots, self._wrote_off)
         self._watchdog = Watchdog(self.slots, options.stuck_after_ms / 1000, _main_ident())
         self._pumps: list[Pump] = []
         self._heartbeat: Heartbeat | None = None
@@ -121,9 +137,10 @@ class Worker:
             if self.slots.forked:
                 os._exit(EXIT_FAILURE)
             self._close(last)
-        if self.slots.running():
-            stuck = ", ".join(job.job_id for job in self.slots.running())
-            _logger.warning("ending with jobs that would not end; they are given back: %s", stuck)
+        if (given_back := self.slots.running()) or self.slots.lost():
+            if given_back:
+                ids = ", ".join(job.job_id for job in given_back)
+                _logger.warning("ending with jobs that would not end; they are given back: %s", ids)
             logging.shutdown()
             sys.stdout.flush()
             os._exit(code)
@@ -154,8 +171,10 @@ class Worker:
 
     def _carry_out(self, command: Command) -> None:
         match command:
-            case Exit():
-                self._end(0)
+            case Exit(cause):
+                self._end(EXIT_STUCK if cause is Cause.STUCK else 0)
+            case Replace(cause):
+                gevent.spawn(self._make_way, cause)
             case Wait(queue, ms):
                 self._pumps[queue].listen(ms)
             case Alarm(queue, ms):
@@ -205,19 +224,30 @@ class Worker:
             pump.open()
 
     def _start(self) -> None:
-        lines.started(self._options, self._pumps, self._weights)
+        options = self._options
+        lines.started(options, self._pumps, self._weights)
         self._heartbeat = Heartbeat(self._pumps, self.slots, self._watchdog, self._read_news)
         self._heartbeat.start()
         for pump in self._pumps:
             pump.start()
         gc.collect()
         gc.freeze()
-        gc.set_threshold(max(GC_FIRST, 50 * self._options.slots), 20, 100)
-        self.tell(dispatch.start(self._options.slots, self._weights, strict=self._options.weights is None))
+        gc.set_threshold(max(GC_FIRST, 50 * options.slots), 20, 100)
+        self.tell(
+            dispatch.start(
+                options.slots,
+                self._weights,
+                strict=options.weights is None,
+                stuck_share=options.stuck_share,
+                max_jobs=options.max_jobs and dispatch.spread(options.max_jobs, random.random()),
+            )
+        )
         self._started = True
         self._follow()
-        if self._options.burst:
+        if options.burst:
             gevent.spawn(self._burst)
+        if options.max_rss_bytes is not None:
+            gevent.spawn(self._watch_memory, options.max_rss_bytes)
 
     # Ending.
 
@@ -253,6 +283,28 @@ class Worker:
         else:
             _logger.error("asked a third time: ending as it is; when the lease is over, others run the jobs")
             os._exit(EXIT_FAILURE)
+
+    def _make_way(self, cause: Cause) -> None:
+        """Drain, in order to be replaced; the dispatch has begun it."""
+        self._replaced()
+        grace_s, jobs = self._options.grace_ms / 1000, self.state.running
+        how = f"the process drains, {jobs} jobs get {grace_s:g} s to finish; then a fresh one is to take over"
+        match cause:
+            case Cause.STUCK:
+                lost = self.state.lost
+                _logger.error("%d of %d slots are lost to stuck jobs: %s (exit code 4)", lost, self.slots.limit, how)
+            case Cause.MAX_JOBS:
+                _logger.info("recycling after about %d jobs (max_jobs): %s", self._options.max_jobs or 0, how)
+            case Cause.MAX_RSS:
+                has, most = memory.resident_bytes(), self._options.max_rss_bytes or 0
+                said = "recycling with %s of memory (max_rss %s): %s"
+                _logger.info(said, memory.in_words(has), memory.in_words(most), how)
+        self._end_grace(grace_s)
+
+    def _watch_memory(self, most: int) -> None:
+        while memory.resident_bytes() < most:
+            gevent.sleep(memory.LOOK_S)
+        self.tell(dispatch.memory_grown(self.state))
 
     def _end_grace(self, grace_s: float) -> None:
         gevent.sleep(grace_s)
@@ -340,15 +392,17 @@ class Worker:
             case heartbeat.Fault(fault):
                 self.give_up(fault)
 
-    def _report_stuck(self, job: RunningJob) -> None:
-        gevent.spawn(
-            _logger.error,
-            "job %s (%s) on slot %d swallowed its time-out %d times and is stuck; it holds the slot until it ends",
-            job.job_id,
-            job.task_name,
-            job.slot,
-            job.hits - 1,
-        )
+    def _wrote_off(self, job: RunningJob, outcome: Outcome | None, settlement: Settlement | None) -> None:
+        # On the hub, where nothing may wait: logging may.
+        (pump,) = (pump for pump in self._pumps if pump is job.home)
+        lost = self.state.lost + 1
+        gevent.spawn(lines.stuck, job, outcome, lost, self.slots.limit)
+        if settlement is not None:
+            gevent.spawn(pump.tell, job, outcome, settlement, "")
+        try:
+            pump.slot_lost(settlement)
+        except BaseException as error:  # noqa: BLE001 - on the hub nobody else would hear of it
+            self.give_up(error)
 
     def _dump(self, _signal: int, _frame: FrameType | None) -> None:
         state = self.state

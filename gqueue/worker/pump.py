@@ -160,9 +160,16 @@ class Pump:
                 outcomes = 0
             self.owner.tell(dispatch.finished(self.owner.state, self.number, ended, outcomes))
 
-    def tell(self, job: RunningJob, outcome: Outcome | None, settlement: Settlement | None, value: object) -> None:
+    def slot_lost(self, settlement: Settlement | None) -> None:
+        """Settle a stuck job, whose slot was written off; None: there is nothing to settle."""
+        if settlement is not None and not self.lost:
+            self.settlements.append(settlement)
+        outcomes = int(settlement is not None and not self.lost)
+        self.owner.tell(dispatch.slot_lost(self.owner.state, self.number, outcomes))
+
+    def tell(self, job: RunningJob, outcome: Outcome | None, settlement: Settlement | None, shown: str) -> None:
         """Log the line of a job that ended."""
-        lines.job_ended(job, outcome, settlement, value, self._log_jobs)
+        lines.job_ended(job, outcome, settlement, shown, self._log_jobs)
 
     def serves(self, url: str, queue_name: str) -> bool:
         """Return whether this process serves that queue."""

@@ -178,6 +178,11 @@ class RunningJob:
         self.said = b""
 
     @property
+    def given_back(self) -> bool:
+        """Return whether it was interrupted because the grace is over: it goes on elsewhere, whatever it does here."""
+        return isinstance(self.fate, Interrupted) and self.fate.why is Why.GRACE_OVER
+
+    @property
     def job_id(self) -> str:
         """Return the job's id."""
         return self.job.id

@@ -21,11 +21,11 @@ from gevent.pool import Pool
 
 from gqueue.core.dispatch import Why
 from gqueue.core.lifecycle import Move
-from gqueue.core.model import ClaimedJob
-from gqueue.core.retry import Failed, Outcome, settle
+from gqueue.core.model import ClaimedJob, Settlement
+from gqueue.core.retry import Outcome, settle
 from gqueue.job import current
 from gqueue.store import codec
-from gqueue.worker import attempt
+from gqueue.worker import attempt, lines
 from gqueue.worker.attempt import MISSING
 from gqueue.worker.running import Interrupted, RunningJob
 
@@ -36,12 +36,15 @@ HIT_AGAIN_S = 1.0
 """A task that swallows its time-out gets so long to clean up before it is hit again."""
 
 STUCK_HITS = 2
-"""A task that swallowed so many is reported as stuck; it is hit on."""
+"""A task that swallowed so many, and is to be hit again, is stuck: its slot is written off."""
 
 TURN_S = 0.005
 """Jobs handed over in one go before the hub gets its turn: as long as gevent itself lets callbacks run."""
 
 SUCCEED = Move.SUCCEED.value
+
+SCALARS = frozenset({type(None), bool, int, float, str})
+"""Of these a result runs no code but the interpreter's when it is encoded, shown and forgotten."""
 
 Item = tuple["Pump", ClaimedJob]
 
@@ -49,14 +52,22 @@ _set = current.set
 _monotonic = time.monotonic
 
 
-class Slot:
-    """One greenlet. *armed* while the task's own call runs, and only then may anything be raised in it."""
+class Retired(BaseException):
+    """A task has ended whose slot was written off: so does the slot's greenlet."""
 
-    __slots__ = ("_alarm", "_alarm_at", "_slots", "armed", "frame", "greenlet", "job", "number")
+
+class Slot:
+    """One greenlet. *armed* while code of the task's own runs, and only then may anything be raised in it.
+
+    *lost* is the stuck job for which the slot was written off. No other ever runs here: *job* stays None.
+    """
+
+    __slots__ = ("_alarm", "_alarm_at", "_slots", "armed", "frame", "greenlet", "job", "lost", "number")
 
     def __init__(self, slots: "Slots", number: int) -> None:
         self._slots, self.number = slots, number
         self.job: RunningJob | None = None
+        self.lost: RunningJob | None = None
         self.armed = False
         self._alarm: Any = None
         self._alarm_at = math.inf
@@ -70,7 +81,11 @@ class Slot:
         while True:
             try:
                 self.work(*item)
+            except Retired:
+                return
             except BaseException as stray:  # noqa: BLE001 - gevent.kill(block=False) of a stranger, after the job's end
+                if self.lost is not None:
+                    return
                 self._survive(item[0], stray)
             if slots.closed:
                 return
@@ -91,13 +106,13 @@ class Slot:
         job.deadline = job.due = due = started + known.limit_s
         if due < self._alarm_at:
             self._set_alarm(due)
-        self.greenlet.gr_context = Context()
-        _set(job)
         value: object = MISSING
         error = None
         try:
             try:
                 self.armed = True
+                self.greenlet.gr_context = Context()  # what the last job left in its own may have destructors
+                _set(job)
                 value = known.function(*record.args, **record.kwargs)
             except BaseException as raised:  # noqa: BLE001 - whatever it is: sys.exit, GreenletExit, a foreign Timeout
                 error = raised
@@ -106,7 +121,7 @@ class Slot:
             self.armed = False
             if value is MISSING and error is None:
                 error = late
-            else:
+            elif self.lost is None:
                 job.fate = None
         if self._slots.forked:
             end_child(error)
@@ -116,43 +131,75 @@ class Slot:
                 self.job = None
                 pump.job_ended(1)
                 if pump.tells:
-                    pump.tell(job, attempt.SUCCEEDED, None, value)
+                    pump.tell(job, attempt.SUCCEEDED, None, "None")
+            elif error is None and type(value) in SCALARS:
+                outcome = attempt.outcome_of(job, value, None, pump.max_payload_bytes)
+                self._end(pump, job, outcome, lines.shorten(value) if pump.tells else "")
             else:
-                self._end(pump, job, attempt.outcome_of(job, value, error, pump.max_payload_bytes), value)
+                came = [value, error]
+                value = error = None
+                self._end(pump, job, *self._judge(pump, job, came))
         finally:
             error = None  # its traceback refers to this frame: a cycle that only the collector would end
+
+    def _judge(self, pump: "Pump", job: RunningJob, came: list[Any]) -> tuple[Outcome | None, str]:
+        """Return the outcome of what *came* of the task, a value and an error, and the value in words, for the log.
+
+        Code of the task's own runs here: exceptions and values show themselves, and they may have destructors. So the
+        task's limit holds for it too; *came* is emptied under it.
+        """
+        made: list[Any] = []
+        try:
+            try:
+                self.armed = True
+                value, error = came
+                made.append(attempt.outcome_of(job, value, error, pump.max_payload_bytes))
+                made.append(lines.shorten(value) if pump.tells and error is None else "")
+                value = error = None
+                job.fate = None
+                came.clear()
+            except BaseException:  # noqa: BLE001 - a blow; or a fault of gqueue's, and then the job has an outcome, too
+                pass
+            self.armed = False
+        except BaseException:  # noqa: BLE001 - a blow that comes late
+            self.armed = False
+        if not made:
+            made.append(attempt.outcome_untold(job))
+        return made[0], made[1] if len(made) > 1 else ""
 
     def strike(self, job: RunningJob) -> None:
         """Raise in the task what it is due; called by the hub. The slot may have gone on to another job meanwhile."""
         if self.job is not job or not self.armed:
             return
+        if job.hits >= STUCK_HITS and not job.given_back:
+            self._write_off(job)
+            return
         blow = job.blow(_monotonic(), HIT_AGAIN_S)
         self._set_alarm(job.due)
-        if job.hits == STUCK_HITS + 1:
-            self._slots.report_stuck(job)
         self.greenlet.throw(blow)
 
-    def _end(self, pump: "Pump", job: RunningJob, outcome: Outcome | None, value: object = MISSING) -> None:
+    def _write_off(self, job: RunningJob) -> None:
+        """Give the job up, and this slot with it: what still runs here may never end, and is never waited for."""
+        self.job, self.lost = None, job
+        outcome = attempt.outcome_stuck(job, attempt.stack_of(self.greenlet.gr_frame, self.frame))
+        self._slots.wrote_off(job, outcome, None if outcome is None else _settlement(job, outcome))
+
+    def _end(self, pump: "Pump", job: RunningJob, outcome: Outcome | None, shown: str = "") -> None:
+        if self.lost is job:
+            lines.stuck_ended(job)
+            raise Retired
         settlement = None
+        if job.lost:  # it may be since the outcome was taken
+            outcome = None
         if outcome is attempt.SUCCEEDED:
             pump.done.append(job.job.id)
         elif outcome is not None:
-            known = job.known
-            settlement = settle(
-                outcome,
-                job_id=job.job.id,
-                failures=job.job.failures,
-                max_attempts=known.max_attempts,
-                backoff=known.backoff,
-                jitter=random(),
-                result_ttl_ms=known.result_ttl_ms,
-                encoder=codec,
-            )
+            settlement = _settlement(job, outcome)
             pump.settlements.append(settlement)
         self.job = None
         pump.job_ended(0 if outcome is None else 1)
         if pump.tells or (settlement is not None and settlement.move != SUCCEED):
-            pump.tell(job, outcome, settlement, value)
+            pump.tell(job, outcome, settlement, shown)
 
     def _survive(self, pump: "Pump", stray: BaseException) -> None:
         """End the job that *stray* got out of; a slot that is lost would hold its job for ever, and never raises."""
@@ -163,7 +210,7 @@ class Slot:
         if job is None:  # it came when the outcome was taken
             return
         try:
-            self._end(pump, job, Failed(attempt.text_of(stray), attempt.trace_of(stray)))
+            self._end(pump, job, attempt.outcome_strange(stray))
         except BaseException as fault:  # noqa: BLE001 - nothing of the task's runs here any more
             if self.job is not None:  # a fault of gqueue's own: the lease lapses, and the job goes on elsewhere
                 self.job = None
@@ -209,8 +256,8 @@ class Slots:
     each get O(n) (10,000 slots on 100 ms of I/O: 9,000 jobs/s with a SimpleQueue, 58,000 with the stack).
     """
 
-    def __init__(self, limit: int, report_stuck: Callable[[RunningJob], None]) -> None:
-        self.limit, self.report_stuck = limit, report_stuck
+    def __init__(self, limit: int, wrote_off: Callable[[RunningJob, Outcome | None, Settlement | None], None]) -> None:
+        self.limit, self.wrote_off = limit, wrote_off
         hub = get_hub()
         self.loop: Any = hub.loop
         self.park: Callable[[], Any] = hub.switch
@@ -231,6 +278,10 @@ class Slots:
     def running(self) -> list[RunningJob]:
         """Return the jobs on slots."""
         return [slot.job for slot in self.all if slot.job is not None]
+
+    def lost(self) -> list[RunningJob]:
+        """Return the stuck jobs that still run on slots that were written off."""
+        return [slot.lost for slot in self.all if slot.lost is not None and not slot.greenlet.dead]
 
     def runs(self, job: RunningJob) -> bool:
         """Return whether that claim is still on its slot."""
@@ -264,7 +315,8 @@ class Slots:
                 job.lost = True
             if job.condemned is None:
                 job.condemned = Interrupted(why)
-                job.due = now
+                if job.hits < STUCK_HITS:  # else it is written off when its time has come, not before
+                    job.due = now
 
     def strike(self) -> None:
         """Have the hub raise in each condemned task what it is due."""
@@ -309,6 +361,20 @@ class Slots:
         slot.greenlet = greenlet
         self.by_greenlet[greenlet] = slot
         self._pool.start(greenlet)
+
+
+def _settlement(job: RunningJob, outcome: Outcome) -> Settlement:
+    known = job.known
+    return settle(
+        outcome,
+        job_id=job.job.id,
+        failures=job.job.failures,
+        max_attempts=known.max_attempts,
+        backoff=known.backoff,
+        jitter=random(),
+        result_ttl_ms=known.result_ttl_ms,
+        encoder=codec,
+    )
 
 
 def end_child(error: BaseException | None) -> NoReturn:

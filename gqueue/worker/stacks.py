@@ -35,11 +35,12 @@ def dump(slots: "Iterable[Slot]", about: str) -> None:
     now = time.monotonic()
     lines = [f"gqueue: {about}"]
     for slot in slots:
-        if (job := slot.job) is None:
+        if (job := slot.job or slot.lost) is None or slot.greenlet.dead:
             continue
+        stuck = "; it is stuck, and the slot written off" if slot.lost else ""
         lines.append(
             f"  slot {job.slot}: job {job.job_id} of {job.task_name}, queue {job.queue_name}, attempt {job.attempt}, "
-            f"for {now - job.started:.1f} s, {job.deadline - now:.1f} s left"
+            f"for {now - job.started:.1f} s, {job.deadline - now:.1f} s left{stuck}"
         )
         # gevent's own list leaves slots out: their parent, the hub, is hidden from it by gc.freeze. Who hogs the hub
         # has no frame here, but in the list of threads.

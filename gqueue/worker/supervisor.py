@@ -31,6 +31,12 @@ STEADY_MS = 60_000
 GIVE_UP_AFTER = 5
 """So many ends in a row before any process ever came up are no accident."""
 
+EXIT_STUCK = 4
+"""A process of which a job would not let go; its jobs are dead letters, or run elsewhere."""
+
+SAYS_UP, SAYS_REPLACED = b"u", b"r"
+"""What a child says on its line: it came up; it drains, in order to be replaced."""
+
 PASSED_ON = (signal.SIGTERM, signal.SIGINT, signal.SIGTSTP, signal.SIGUSR1)
 
 _logger = logging.getLogger("gqueue.supervisor")
@@ -40,13 +46,14 @@ _logger = logging.getLogger("gqueue.supervisor")
 class End:
     """How a process ended: its exit code (128 + N for signal N), whether it had come up, how long it lived.
 
-    *sent* are the signals that were passed on to it.
+    *sent* are the signals that were passed on to it; *replaced*: it said that it drains, in order to be replaced.
     """
 
     code: int
     came_up: bool
     lived_ms: int
     sent: frozenset[int] = frozenset()
+    replaced: bool = False
 
 
 @frozen
@@ -74,6 +81,9 @@ def after_end(
 ) -> Restart | Leave | GiveUp:
     """Decide what follows from the *end* of a process that had failed *failures* times in a row before.
 
+    One that made way for a fresh one has not failed, and the fresh one comes at once, in a burst too. So does that of
+    a process whose slots or hub were held by stuck jobs: it took these as long as their limits, and they are gone.
+
     Args:
         ending: the processes were asked to drain or to be quiet; nothing is started any more.
         burst: the workers end by themselves when nothing is left.
@@ -81,7 +91,11 @@ def after_end(
             fails now may pass, as an outage of Redis does.
         jitter: a uniform draw from [0, 1), made by the caller.
     """
-    if ending or (burst and end.code == 0):
+    if ending:
+        return Leave()
+    if (end.replaced and end.code == 0) or (end.came_up and end.code == EXIT_STUCK):
+        return Restart(0, 0)
+    if burst and end.code == 0:
         return Leave()
     steady = end.came_up and end.lived_ms >= STEADY_MS
     failures = 1 if steady else failures + 1
@@ -124,6 +138,7 @@ class Child:
     process: "subprocess.Popen[bytes] | None" = None
     line: socket.socket | None = None
     came_up: bool = False
+    replaced: bool = False
     started: float = 0.0
     start_at: float | None = 0.0
     failures: int = 0
@@ -214,7 +229,8 @@ class Supervisor:
     def _start(self, child: Child) -> None:
         here, there = socket.socketpair()
         here.setblocking(False)
-        child.line, child.came_up, child.started, child.start_at = here, False, time.monotonic(), None
+        child.line, child.started, child.start_at = here, time.monotonic(), None
+        child.came_up = child.replaced = False
         child.sent.clear()
         with there:
             try:
@@ -234,7 +250,7 @@ class Supervisor:
         self._hear(child)
         self._hang_up(child)
         lived_ms = round((time.monotonic() - child.started) * 1000)
-        end = End(code, child.came_up, lived_ms, frozenset(child.sent))
+        end = End(code, child.came_up, lived_ms, frozenset(child.sent), child.replaced)
         child.process = None
         verdict = after_end(
             end,
@@ -247,8 +263,11 @@ class Supervisor:
         child.code = code_left(end, verdict)
         if isinstance(verdict, Restart):
             child.failures, child.start_at = verdict.failures, time.monotonic() + verdict.delay_ms / 1000
-            said = "process %d ended (%s); it is started again in %.1f s"
-            _logger.warning(said, child.index, _in_words(code), verdict.delay_ms / 1000)
+            if code == 0 and not verdict.failures:
+                _logger.info("process %d ended as it should; a fresh one takes over", child.index)
+            else:
+                said = "process %d ended (%s); it is started again in %.1f s"
+                _logger.warning(said, child.index, _in_words(code), verdict.delay_ms / 1000)
         elif isinstance(verdict, GiveUp):
             _logger.error("process %d does not come up (%s); giving up", child.index, _in_words(code))
             self._given_up = verdict.code
@@ -265,6 +284,7 @@ class Supervisor:
             return
         if said:
             child.came_up = self._any_came_up = True
+            child.replaced = child.replaced or SAYS_REPLACED in said
         else:
             self._hang_up(child)  # its end is near; poll() tells
 

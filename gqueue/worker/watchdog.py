@@ -20,6 +20,7 @@ from gevent import getcurrent
 from gqueue.worker import stacks
 from gqueue.worker.running import RunningJob
 from gqueue.worker.slots import HIT_AGAIN_S, Slot, Slots
+from gqueue.worker.supervisor import EXIT_STUCK
 
 SIGNAL = signal.SIGURG
 """Ignored by default, so one that comes too early or too late hurts nobody; hardly in use (Go preempts with it)."""
@@ -31,9 +32,7 @@ HASTE_S = 0.02
 """How long the hub may take to turn, once a job is found overdue, before the signal is sent."""
 
 STRAY_S = 60.0
-"""Limit of what hogs the hub and is no job: the default one of a task."""
-
-EXIT_STUCK = 4
+"""Limit of what hogs the hub and is no job: the default one of a task. One whose slot was written off has none left."""
 
 
 class Probe:
@@ -78,10 +77,13 @@ class Watchdog:
                 return HASTE_S
             return TICK_S
         assert probe is not None
-        if not overdue and now - probe.posted < STRAY_S:
+        stray = not overdue and now - probe.posted < STRAY_S
+        if stray and not any(slot.lost for slot in self._slots.all):
             return TICK_S
         hog = self._hog()
-        job = hog.job if hog is not None and hog.armed else None
+        job = _job_of(hog) if hog is not None and hog.armed else None
+        if stray and (hog is None or hog.lost is None):
+            return TICK_S
         if job is not None and now < job.due and job.hits == 0:
             self._stuck_since, self._allowed_at = None, now  # it hogs the hub within its limit: the others have to wait
             return TICK_S
@@ -99,11 +101,10 @@ class Watchdog:
         if probe is None or probe.turned:
             return
         slot = self._slots.by_greenlet.get(getcurrent())
-        if slot is None or not slot.armed or slot.job is None:
-            return
+        job = _job_of(slot) if slot is not None and slot.armed else None
         now = time.monotonic()
-        if slot.job.due <= now:
-            raise slot.job.blow(now, HIT_AGAIN_S)
+        if job is not None and job.due <= now:
+            raise job.blow(now, HIT_AGAIN_S)
 
     def _leave_probe(self, now: float) -> None:
         self._probe = probe = Probe(now)
@@ -118,7 +119,7 @@ class Watchdog:
     def _hog(self) -> Slot | None:
         """Return the slot that the main thread is in; None if it is in none, or moved while it was looked for."""
         frame = sys._current_frames().get(self._main)
-        frames = {slot.frame: slot for slot in self._slots.all if slot.job is not None}
+        frames = {slot.frame: slot for slot in self._slots.all if _job_of(slot) is not None}
         while frame is not None:
             if frame in frames:
                 return frames[frame]
@@ -129,6 +130,11 @@ class Watchdog:
         if job is None:
             return "what hogs it is no job of a slot"
         return f"job {job.job_id} ({job.task_name}) is {time.monotonic() - job.deadline:.1f} s over its limit"
+
+
+def _job_of(slot: Slot) -> RunningJob | None:
+    """Return the job whose task runs in the slot's greenlet, be it one for which the slot was written off."""
+    return slot.job or slot.lost
 
 
 def _die(why: str) -> None:

@@ -1,5 +1,7 @@
-"""Laws: slots are never overcommitted; nothing is claimed unless running; order and weights of queues hold; no rest
-without a reason: whenever no call is under way, either no slot is free, or every queue is empty and listened to.
+"""Laws: slots are never overcommitted, and those that are lost never come back; nothing is claimed unless running;
+order and weights of queues hold; a process is replaced once, as soon as there is a cause, and not when it was asked to
+end; no rest without a reason: whenever no call is under way, either no slot is free, or every queue is empty and
+listened to.
 """
 
 from collections import Counter
@@ -15,6 +17,7 @@ from gqueue.core.dispatch import (
     POLL_MS,
     Adopt,
     Alarm,
+    Cause,
     Claim,
     Command,
     Exit,
@@ -23,6 +26,7 @@ from gqueue.core.dispatch import (
     MiscountedJobs,
     Phase,
     Register,
+    Replace,
     Settle,
     Step,
     Wait,
@@ -47,9 +51,19 @@ class Flight:
 class Shell(RuleBasedStateMachine):
     """Carries the commands out against queues of its own, and checks each of them as it comes."""
 
-    @initialize(slots=st.integers(1, 4), weights=st.lists(st.integers(1, 3), min_size=1, max_size=3), strict=booleans)
-    def begin(self, slots: int, weights: list[int], strict: bool) -> None:
+    @initialize(
+        slots=st.integers(1, 6),
+        weights=st.lists(st.integers(1, 3), min_size=1, max_size=3),
+        strict=booleans,
+        share=st.sampled_from([0.25, 0.5, 1.0]),
+        max_jobs=st.none() | st.integers(1, 12),
+    )
+    def begin(self, slots: int, weights: list[int], strict: bool, share: float, max_jobs: int | None) -> None:
         count = len(weights)
+        self.began_with, self.share, self.max_jobs = slots, share, max_jobs
+        self.lost_slots = self.ended_jobs = 0
+        self.grown = False
+        self.replaced: Cause | None = None
         self.slots, self.count, self.strict = slots, count, strict
         self.phase = Phase.RUNNING
         self.stored = [0] * count  # claimable jobs in the store
@@ -64,7 +78,7 @@ class Shell(RuleBasedStateMachine):
         self.alarms: set[int] = set()
         self.flights: dict[int, Flight] = {}
         self.exited = False
-        self.take(dispatch.start(slots, tuple(weights), strict=strict))
+        self.take(dispatch.start(slots, tuple(weights), strict=strict, stuck_share=share, max_jobs=max_jobs))
 
     # Commands.
 
@@ -104,10 +118,23 @@ class Shell(RuleBasedStateMachine):
             case Interrupt(queue, why):
                 assert self.running[queue]
                 assert why is Why.LEASE_LOST or self.phase in (Phase.DRAINING, Phase.STOPPED)
-            case Exit():
+            case Replace(cause):
+                assert self.phase is Phase.RUNNING
+                assert self.replaced is None
+                assert cause in self.causes()
+                self.replaced = cause
+                self.enter(Phase.DRAINING)
+            case Exit(cause):
+                assert cause is self.replaced
                 assert all(self.left)
                 assert self.phase is Phase.STOPPED or not sum(self.running)
                 self.exited = True
+
+    def causes(self) -> set[Cause]:
+        causes = {Cause.STUCK} if self.lost_slots >= self.began_with * self.share else set()
+        if self.max_jobs is not None and self.ended_jobs >= self.max_jobs:
+            causes.add(Cause.MAX_JOBS)
+        return causes | ({Cause.MAX_RSS} if self.grown else set())
 
     def kept(self) -> int:
         return sum(flight.limit for flight in self.flights.values() if not (flight.failed or flight.doomed))
@@ -180,8 +207,27 @@ class Shell(RuleBasedStateMachine):
         if self.is_leaving(queue):
             outcomes = 0
         self.running[queue] -= ended
+        self.ended_jobs += ended
         self.outcomes[queue] += outcomes
         self.take(dispatch.finished(self.worker, queue, ended, outcomes))
+
+    @rule(queue=QUEUES, nothing=booleans)
+    def lose_slot(self, queue: int, nothing: bool) -> None:
+        if queue >= self.count or self.exited or not self.running[queue] or not self.slots:
+            return
+        dropped = nothing or self.lost[queue] or self.left[queue] or self.is_leaving(queue)
+        self.slots -= 1
+        self.lost_slots += 1
+        self.running[queue] -= 1
+        self.ended_jobs += 1
+        self.outcomes[queue] += not dropped
+        self.take(dispatch.slot_lost(self.worker, queue, int(not dropped)))
+
+    @precondition(lambda self: not self.exited)
+    @rule()
+    def grow(self) -> None:
+        self.grown = True
+        self.take(dispatch.memory_grown(self.worker))
 
     def is_leaving(self, queue: int) -> bool:
         flight = self.flights.get(queue)
@@ -279,6 +325,9 @@ class Shell(RuleBasedStateMachine):
         assert [queue.running for queue in self.worker.queues] == self.running
         assert [queue.doing is Doing.LEFT for queue in self.worker.queues] == self.left
         assert [queue.unsettled for queue in self.worker.queues] == self.outcomes
+        assert (self.worker.limit, self.worker.lost) == (self.slots, self.lost_slots)
+        assert self.worker.phase is self.phase or self.exited
+        assert self.phase is not Phase.RUNNING or not self.causes()
         at_rest = (Doing.NOTHING, Doing.LEFT)
         assert {n for n, queue in enumerate(self.worker.queues) if queue.doing not in at_rest} == set(self.flights)
 
@@ -535,6 +584,80 @@ def test_end_of_the_grace_interrupts_and_a_stop_leaves_with_jobs_still_on_slots(
     assert dispatch.left(worker, 0)[1] == (Exit(),)
 
 
+@given(st.integers(1, 200), st.floats(0, 1, exclude_min=True))
+def test_processes_are_replaced_with_the_fewest_lost_slots_that_are_their_share_and_never_for_none(
+    slots: int, share: float
+) -> None:
+    bearable = dispatch.bearable_losses(slots, share)
+
+    assert 1 <= bearable <= slots
+    assert bearable >= slots * share - 1e-6
+    assert bearable == 1 or bearable - 1 < slots * share
+
+
+@pytest.mark.parametrize(
+    ("slots", "share", "bearable"),
+    [(1, 0.25, 1), (3, 0.25, 1), (4, 0.25, 1), (5, 0.25, 2), (50, 0.25, 13), (10, 0.1, 1), (30, 0.1, 3), (7, 1.0, 7)],
+)
+def test_share_of_the_slots_is_rounded_up(slots: int, share: float, bearable: int) -> None:
+    assert dispatch.bearable_losses(slots, share) == bearable
+
+
+@pytest.mark.parametrize("share", [0.0, -1.0, 1.01, float("nan")])
+def test_share_that_is_none_is_refused(share: float) -> None:
+    with pytest.raises(ValueError, match="outside"):
+        dispatch.bearable_losses(4, share)
+
+
+@given(st.integers(1, 10**9), st.floats(0, 1, exclude_max=True))
+def test_spread_takes_off_a_tenth_at_most_and_leaves_one_job(max_jobs: int, jitter: float) -> None:
+    assert max(1, max_jobs * 0.9 - 1) <= dispatch.spread(max_jobs, jitter) <= max_jobs
+
+
+def test_lost_slot_is_settled_for_and_not_claimed_for_again() -> None:
+    worker = running(dispatch.start(8, (1,), strict=True)[0], 8)
+    worker, commands = dispatch.slot_lost(worker, 0, 1)
+    assert commands == (Settle(0),)
+
+    worker, commands = dispatch.answered(worker, 0, settled=1, claimed=0, left=Left.MORE)
+    assert commands == ()
+    worker, commands = dispatch.finished(worker, 0, 7, 7)
+    assert commands == (Claim(0, 7),)
+
+
+def test_share_of_lost_slots_drains_and_ends_the_process_for_that_cause() -> None:
+    worker = running(dispatch.start(5, (1,), strict=True)[0], 5)
+    worker, _ = dispatch.slot_lost(worker, 0, 1)
+    worker, _ = dispatch.answered(worker, 0, settled=1, claimed=0, left=Left.MORE)
+
+    worker, commands = dispatch.slot_lost(worker, 0, 1)
+    assert commands == (Replace(Cause.STUCK), Settle(0))
+    worker, commands = dispatch.answered(worker, 0, settled=1, claimed=0, left=Left.MORE)
+    worker, commands = dispatch.finished(worker, 0, 3, 0)
+    assert commands == (Leave(0),)
+    assert dispatch.left(worker, 0)[1] == (Exit(Cause.STUCK),)
+
+
+@pytest.mark.parametrize("asked", [dispatch.quiet_asked, dispatch.drain_asked, dispatch.stop_asked])
+def test_process_that_was_asked_to_claim_no_more_is_not_replaced(asked: Any) -> None:
+    worker = running(dispatch.start(2, (1,), strict=True, max_jobs=1)[0], 2)
+    worker, _ = asked(worker)
+
+    for after, commands in (dispatch.slot_lost(worker, 0, 0), dispatch.memory_grown(worker)):
+        assert after.replaced is None
+        assert not [command for command in commands if isinstance(command, Replace)]
+
+
+def test_process_is_replaced_when_as_many_jobs_ended_as_it_is_to_run() -> None:
+    worker = running(dispatch.start(4, (1,), strict=True, max_jobs=5)[0], 4)
+    worker, commands = dispatch.finished(worker, 0, 4, 4)
+    assert commands == (Claim(0, 4),)
+    worker, _ = dispatch.answered(worker, 0, settled=4, claimed=4, left=Left.MORE)
+
+    worker, commands = dispatch.finished(worker, 0, 1, 1)
+    assert commands == (Replace(Cause.MAX_JOBS), Settle(0))
+
+
 def test_adopted_jobs_may_exceed_the_slots_and_nothing_is_claimed_until_they_do_not() -> None:
     worker = running(dispatch.start(2, (1,), strict=True)[0], 2)
     worker, commands = dispatch.held_more(worker, 0)
@@ -563,6 +686,10 @@ def test_shell_that_reports_a_job_twice_is_told() -> None:
 
     with pytest.raises(MiscountedJobs):
         dispatch.finished(worker, 0, 2, 2)
+    with pytest.raises(MiscountedJobs):
+        dispatch.slot_lost(worker, 0, 2)
+    with pytest.raises(MiscountedJobs):
+        dispatch.slot_lost(dispatch.finished(worker, 0, 1, 1)[0], 0, 0)
     with pytest.raises(MiscountedJobs):
         dispatch.answered(worker, 0, settled=0, claimed=5, left=Left.MORE)
     with pytest.raises(MiscountedJobs):

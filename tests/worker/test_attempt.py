@@ -10,12 +10,12 @@ import gevent
 import pytest
 
 from gqueue.core.dispatch import Why
-from gqueue.core.model import Backoff, ClaimedJob
+from gqueue.core.model import Backoff, ClaimedJob, Reason
 from gqueue.core.retry import Cancelled, Failed, Rejected, RetryAsked, Succeeded, TimedOut
 from gqueue.errors import Reject, Retry
 from gqueue.store import codec
 from gqueue.store.codec import BadRecord, Record
-from gqueue.worker.attempt import MISSING, outcome_of, text_of, trace_of
+from gqueue.worker.attempt import MISSING, outcome_of, outcome_stuck, outcome_untold, text_of, trace_of
 from gqueue.worker.running import Interrupted, Known, RunningJob, Tasks
 
 
@@ -245,6 +245,43 @@ def test_group_of_such_exceptions_and_one_caused_by_such_are_told_as_well(name: 
     assert "ValueError: its effect" in told[1]
     assert "ExceptionGroup: together" in told[2]
     assert "ExceptionGroup: together" in told[3]
+
+
+def test_once_the_job_was_hit_no_more_of_an_exceptions_own_code_runs() -> None:
+    running, calls = job(), []
+
+    class TakesLong(Exception):
+        def __str__(self) -> str:
+            calls.append("")
+            running.hits += 1  # what the hub or the watchdog does meanwhile
+            raise gevent.Timeout(5)
+
+    made = outcome_of(running, MISSING, raised(TakesLong()), 1_000)
+
+    assert isinstance(made, Failed)
+    assert "TakesLong" in made.error
+    assert "in task" in made.traceback
+    assert "takes too long" in made.traceback
+    assert len(calls) == 1
+
+
+@pytest.mark.parametrize(
+    ("fate", "outcome"), [("none", Failed), ("timeout", TimedOut), ("cancel", Cancelled), ("grace", None)]
+)
+def test_outcome_that_cannot_be_taken_is_told_by_what_hit_the_task(fate: str, outcome: type | None) -> None:
+    made = outcome_untold(job(FATES[fate]()))
+
+    assert made is None if outcome is None else type(made) is outcome
+    assert outcome_untold(job(FATES[fate](), lost=True)) is None
+
+
+def test_stuck_job_is_rejected_as_such_unless_it_was_cancelled_or_its_lease_is_lost() -> None:
+    made = outcome_stuck(job(TIME_OUT), "where")
+
+    assert isinstance(made, Rejected)
+    assert (made.reason, made.traceback) == (Reason.STUCK, "where")
+    assert outcome_stuck(job(Interrupted(None)), "where") == Cancelled()
+    assert outcome_stuck(job(TIME_OUT, lost=True), "where") is None
 
 
 def test_depth_of_groups_and_length_of_causes_break_nothing() -> None:

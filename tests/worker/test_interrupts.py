@@ -112,43 +112,6 @@ def test_time_limit_ends_what_waits_and_what_hogs_and_hits_again_what_swallows_i
     assert scene["code"] == 0
 
 
-def scene_of_a_task_that_swallows_everything() -> dict[str, Any]:
-    queue = gqueue.Queue("q", "memory:", lease=1.5)
-
-    @queue.task(timeout=0.1, max_attempts=1)
-    def goes_on() -> None:
-        until_time = time.monotonic() + 60
-        while time.monotonic() < until_time:
-            try:
-                time.sleep(30)
-            except BaseException:
-                pass
-
-    @queue.task
-    def is_quick() -> int:
-        return 1
-
-    goes_on.options(job_id="stuck").enqueue()
-
-    def script(_: Any) -> None:
-        tell(meanwhile=is_quick.enqueue().result(timeout=5))
-        time.sleep(2.5)
-        tell(after=is_quick.enqueue().result(timeout=5))
-
-    perform(queue, script, grace_ms=100)
-    return {"came back": True}
-
-
-def test_task_that_swallows_everything_is_reported_and_costs_its_slot_only() -> None:
-    scene = play(scene_of_a_task_that_swallows_everything)
-
-    assert (scene["meanwhile"], scene["after"]) == (1, 1)
-    assert "job stuck (goes_on) on slot 0 swallowed its time-out 2 times and is stuck" in scene.log
-    # The process ends all the same, by os._exit: no greenlet can end this one.
-    assert "came back" not in scene.facts
-    assert scene.code == 0
-
-
 def scene_of_cancels() -> dict[str, Any]:
     queue = gqueue.Queue("q", "memory:", lease=1.5)
     started: list[str] = []

@@ -29,7 +29,11 @@ from gqueue.worker.supervisor import (
 from tests.conftest import wait_until
 
 ends = st.builds(
-    End, st.sampled_from([0, 1, 2, 3, 4, 137, 143]), st.booleans(), st.sampled_from([0, 100, STEADY_MS - 1, STEADY_MS])
+    End,
+    st.sampled_from([0, 1, 2, 3, 4, 137, 143]),
+    st.booleans(),
+    st.sampled_from([0, 100, STEADY_MS - 1, STEADY_MS]),
+    replaced=st.booleans(),
 )
 failures = st.integers(0, 100)
 jitters = st.floats(0, 1, exclude_max=True)
@@ -47,6 +51,9 @@ def test_process_that_fails_after_one_came_up_is_always_started_again_within_the
     end: End, before: int, burst: bool, jitter: float
 ) -> None:
     verdict = after_end(end, before, ending=False, burst=burst, any_came_up=True, jitter=jitter)
+    if (end.replaced and end.code == 0) or (end.came_up and end.code == 4):
+        assert verdict == Restart(0, 0)
+        return
     if burst and end.code == 0:
         assert verdict == Leave()
         return
@@ -71,6 +78,17 @@ def test_crashes_before_any_came_up_are_given_up_after_some() -> None:
     ):
         seen = verdict.failures
     assert (verdict, seen) == (GiveUp(1), GIVE_UP_AFTER - 1)
+
+
+@pytest.mark.parametrize("burst", [False, True])
+def test_process_that_made_way_is_followed_by_a_fresh_one_at_once_and_has_not_failed(burst: bool) -> None:
+    for end in (End(0, True, 100, replaced=True), End(4, True, 100, replaced=True), End(4, True, 100)):
+        assert after_end(end, 3, ending=False, burst=burst, any_came_up=True, jitter=0.9) == Restart(0, 0)
+    killed = End(137, True, 100, replaced=True)  # while it drained
+    assert after_end(killed, 3, ending=False, burst=burst, any_came_up=True, jitter=0.0) == Restart(2_000, 4)
+    never_up = End(4, False, 100)
+    assert isinstance(after_end(never_up, 0, ending=False, burst=burst, any_came_up=True, jitter=0.0), Restart)
+    assert after_end(never_up, 0, ending=False, burst=burst, any_came_up=True, jitter=0.0) != Restart(0, 0)
 
 
 def test_clean_end_is_final_in_a_burst_only() -> None:
@@ -297,6 +315,17 @@ def test_burst_ends_when_all_have_ended_and_what_died_was_started_again(supervis
     group = supervise(once, burst=True)
     assert group.await_end()[0] == 0
     assert [words[0] for words in group.told("up")] == ["0", "1", "1"]
+
+
+def test_child_that_makes_way_is_followed_by_a_fresh_one_in_a_burst_too(supervise) -> None:
+    once = 'line.sendall(b"u"); tell("up", os.getpid())\n'
+    once += 'if index and open(os.path.join(folder, "told")).read().count("1 up") < 4: line.sendall(b"r"); sys.exit(0)'
+    group = supervise(once, burst=True)
+    code, said = group.await_end()
+    assert code == 0
+    assert [words[0] for words in group.told("up")] == ["0", "1", "1", "1", "1"]
+    assert said.count("process 1 ended as it should; a fresh one takes over") == 3
+    assert "started again" not in said
 
 
 def test_exit_code_is_that_of_the_worst_child(supervise) -> None:

@@ -45,7 +45,12 @@ class Hub:
             return gevent.Timeout(1)
 
         job.blow = blow
-        return SimpleNamespace(number=number, job=job, armed=True)
+        return SimpleNamespace(number=number, job=job, lost=None, armed=True)
+
+    def write_off(self, number: int) -> None:
+        """Write the slot off; what runs there goes on."""
+        slot = self.slots[number]
+        slot.job, slot.lost = None, slot.job
 
     def kill(self, ident: int, signal: int) -> None:
         assert (ident, signal) == (7, watchdog.SIGNAL)
@@ -141,6 +146,36 @@ def test_hub_that_turns_in_between_is_forgiven(monkeypatch: pytest.MonkeyPatch) 
     hub.look_for(20)
 
     assert hub.deaths == []
+
+
+def test_stuck_job_whose_slot_was_written_off_may_not_hog_the_hub_for_a_moment(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    hub = Hub(monkeypatch, 99.0, 1_000.0)
+    hub.slots_of_greenlets[gevent.getcurrent()] = hub.hog = hub.slots[0]
+    hub.write_off(0)
+    assert hub.look() == TICK_S
+    assert not hub.posted  # it is no reason to bother the hub
+
+    hub.watchdog.probe()
+    hub.look(HASTE_S * 1.5)
+    assert hub.signals == 1
+    with pytest.raises(gevent.Timeout):
+        hub.watchdog.handle(watchdog.SIGNAL, None)
+    hub.look_for(32)
+    assert "job j0 (t) is" in hub.deaths[0]
+
+
+def test_hub_hogged_by_an_innocent_job_is_left_alone_though_a_slot_was_written_off(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    hub = Hub(monkeypatch, 99.0, 1_000.0)
+    hub.write_off(0)
+    hub.hog = hub.slots[1]
+    hub.watchdog.probe()
+    hub.look_for(STRAY_S + 100)
+
+    assert (hub.signals, hub.deaths) == (0, [])
 
 
 def test_job_that_is_condemned_is_signalled_before_its_limit(monkeypatch: pytest.MonkeyPatch) -> None:
