@@ -6,8 +6,10 @@ task is the job's key, which the producer chose: it stays the same over all atte
 """
 
 import ctypes
+import multiprocessing
 import os
 import signal
+import subprocess
 import time
 
 import gqueue
@@ -52,8 +54,12 @@ def burn(job: str, seconds: float) -> None:
 
 @queue.task
 def hold_gil(job: str, seconds: float) -> None:
-    """Sit in a call of C that keeps the interpreter's lock: no thread of the process runs, the heartbeat's neither."""
+    """Sit in a call of C that keeps the interpreter's lock: no thread of the process runs, the heartbeat's neither.
+
+    In the first attempt only: one that did so every time would be dead as `worker_lost`, like a poison job.
+    """
     attempt = _attempt()
+    seconds = seconds if attempt == 1 else 0.0
     with recorder.running(job, attempt):
         usleep = ctypes.PyDLL(None).usleep
         until = time.monotonic() + seconds
@@ -80,3 +86,30 @@ def swallow(job: str, seconds: float) -> None:
                 time.sleep(until - time.monotonic())
             except BaseException:  # the fault that this is about
                 pass
+
+
+@queue.task
+def fork(job: str, way: str) -> None:
+    """Fork, in one of several ways; the effect is the parent's."""
+    attempt = _attempt()
+    with recorder.running(job, attempt):
+        if way == "process":
+            child = multiprocessing.get_context("fork").Process(target=time.sleep, args=(0.05,))
+            child.start()
+            child.join()
+        elif way == "command":
+            subprocess.run(["true"], check=True)
+        else:
+            pid = os.fork()
+            if pid == 0:
+                if way == "exit":
+                    os._exit(0)
+                if way == "outlives":
+                    time.sleep(2.0)
+                    os._exit(0)
+                if way == "raise":
+                    raise RuntimeError("in the child")
+                return
+            if way != "outlives":
+                os.waitpid(pid, 0)
+        recorder.effect(job, attempt)

@@ -9,6 +9,7 @@ import os
 import random
 import signal
 import sys
+import threading
 import time
 from collections.abc import Sequence
 
@@ -31,6 +32,7 @@ class Spec(msgspec.Struct, frozen=True):
         pace: jobs a second; 0: as fast as it can.
         duration: of a job in seconds, uniform from 0.
         many: largest batch; one by one and batches are mixed. 1: always one by one.
+        threads: that share jobs and pace.
         wait_timeout: of each enqueue, in seconds; None: for ever.
     """
 
@@ -40,15 +42,16 @@ class Spec(msgspec.Struct, frozen=True):
     pace: float
     duration: float
     many: int
+    threads: int
     wait_timeout: float | None
 
 
 class Producer:
-    """Enqueues as *spec* says; `stop` ends it."""
+    """Enqueues as one of the threads of *spec* does; `stop` ends it."""
 
-    def __init__(self, spec: Spec, recorder: Recorder) -> None:
-        self._spec, self._recorder = spec, recorder
-        self._chance = random.Random(spec.seed)
+    def __init__(self, spec: Spec, recorder: Recorder, thread: int) -> None:
+        self._spec, self._recorder, self._thread = spec, recorder, thread
+        self._chance = random.Random(f"{spec.seed} {thread}")
         self._stopping = False
 
     def stop(self) -> None:
@@ -58,20 +61,21 @@ class Producer:
     def run(self) -> None:
         """Enqueue all."""
         spec, done, next_at = self._spec, 0, time.monotonic()
-        while not self._stopping and (not spec.jobs or done < spec.jobs):
-            left = spec.jobs - done if spec.jobs else spec.many
+        jobs_of_mine, pace = spec.jobs // spec.threads, spec.pace / spec.threads
+        while not self._stopping and (not spec.jobs or done < jobs_of_mine):
+            left = jobs_of_mine - done if spec.jobs else spec.many
             count = min(left, self._chance.choice((1, 1, self._chance.randint(1, spec.many))))
             jobs = [self._prepare(number) for number in range(done, done + count)]
             alone = count == 1 and self._chance.random() < 0.5
             enqueue(queue, self._recorder, jobs, alone=alone)
             done += count
-            if spec.pace:
-                next_at += count / spec.pace
+            if pace:
+                next_at += count / pace
                 time.sleep(max(0.0, next_at - time.monotonic()))
 
     def _prepare(self, number: int) -> tuple[str, PreparedJob[None]]:
         spec = self._spec
-        key = f"p{spec.number}-{number}"
+        key = f"p{spec.number}.{self._thread}-{number}" if spec.threads > 1 else f"p{spec.number}-{number}"
         options = work.options(priority=self._chance.choice(PRIORITIES), wait_timeout=spec.wait_timeout)
         return key, options.job(key, round(self._chance.uniform(0.0, spec.duration), 3))
 
@@ -112,9 +116,15 @@ def main(text: str) -> None:
     """Run one producer."""
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(name)s: %(message)s")
     spec = msgspec.json.decode(text, type=Spec)
-    producer = Producer(spec, Recorder(os.environ["FAULTS_FOLDER"], "producer"))
-    signal.signal(signal.SIGTERM, lambda *_: producer.stop())
-    producer.run()
+    recorder = Recorder(os.environ["FAULTS_FOLDER"], "producer")
+    producers = [Producer(spec, recorder, thread) for thread in range(spec.threads)]
+    signal.signal(signal.SIGTERM, lambda *_: [producer.stop() for producer in producers])
+    threads = [threading.Thread(target=producer.run) for producer in producers[1:]]
+    for thread in threads:
+        thread.start()
+    producers[0].run()
+    for thread in threads:
+        thread.join()
     queue.close()
 
 

@@ -48,6 +48,7 @@ class Setup:
         jobs: enqueued by all producers together, spread over about *seconds*; 0: until the scenario ends.
         duration: of a job in seconds, uniform from 0.
         many: largest batch of a producer.
+        threads: of each producer process, every one of them a producer.
         wait_timeout: of the odd-numbered producers' enqueues, seconds; None, and the others': for ever.
         scale: what `Rig.scaled` multiplies with.
         drain: seconds after the last fault has healed, in which all must be done.
@@ -66,6 +67,7 @@ class Setup:
     slots: int = 20
     producers: int = 4
     many: int = 20
+    threads: int = 1
     wait_timeout: float | None = None
     max_crashes: int = 50
     retry_for: float = 3.0
@@ -250,11 +252,10 @@ class Rig:
         self.workers[number].cont()
         self.recorder.heal("SIGSTOP worker")
 
-    def term_worker(self, number: int) -> None:
+    def term_worker(self, number: int, what: str = "SIGTERM worker") -> None:
         """SIGTERM; wait for it with `wait_worker`."""
         worker = self.workers[number]
-        self.recorder.fault("SIGTERM worker", None, f"pid {worker.pid}")
-        self.reached["SIGTERM worker"] += 1
+        self._note(what, f"pid {worker.pid}")
         worker.term()
 
     def wait_worker(self, number: int, seconds: float) -> int | None:
@@ -317,8 +318,8 @@ class Rig:
         """Count that something was met, for the scenario's `reached`."""
         self.reached[what] += times
 
-    def put(self, task: str, key: str, *arguments: Any, priority: float = 0.0) -> None:
-        """Enqueue one job past the proxy, with lines in the history like those of a producer."""
+    def put(self, task: str, key: str, *arguments: Any, priority: float = 0.0) -> str:
+        """Enqueue one job past the proxy, with lines in the history like those of a producer; return its id."""
         from tests.faults import app
 
         function = app.queue.tasks[task]
@@ -326,6 +327,37 @@ class Rig:
             self.queue.task(function.function, name=task, timeout=function.timeout_ms / 1000)
         job = self.queue.tasks[task].options(priority=priority).job(key, *arguments)
         enqueue(self.queue, self._asked, [(key, job)], alone=True)
+        return job.id
+
+    def is_over(self, job_id: str) -> bool:
+        """Return whether a job that was `put` has ended, for good."""
+        return self.queue.fetch_job(job_id).status() in ("dead", "unknown")
+
+    def runs_on(self, job_id: str, seconds: float = 20.0) -> int:
+        """Wait until a job runs; return the pid of its worker, 0 and a problem if it does not come to it."""
+        found: list[int] = []
+
+        def look() -> bool:
+            with self.redis() as client:
+                for key in client.scan_iter(match="gq:{faults}:running:*", count=1000):
+                    if client.hexists(key, job_id):
+                        found.append(int(key.split(b":")[-2]))
+            return bool(found)
+
+        return found[-1] if self.wait(look, seconds, f"job {job_id} did not run") else 0
+
+    def hit(self, what: str, pid: int) -> None:
+        """Note a fault of the rig's jobs that hits the worker *pid* now; `healed` ends it."""
+        self._hit(what, pid)
+
+    def healed(self, what: str) -> None:
+        """Note that a fault is over."""
+        self.recorder.heal(what)
+
+    def set_capacity(self, capacity: int) -> None:
+        """Put another capacity in force, as an operator does."""
+        self.queue.set_capacity(capacity)
+        self.recorder.capacity(capacity)
 
     def kill_producer(self, number: int) -> None:
         """SIGKILL."""
@@ -410,6 +442,7 @@ class Rig:
             pace=setup.jobs / setup.seconds / setup.producers if setup.jobs else 100 / setup.producers,
             duration=setup.duration,
             many=setup.many,
+            threads=setup.threads,
             wait_timeout=setup.wait_timeout if number % 2 else None,
         )
         command = [sys.executable, "-m", "tests.faults.producer", msgspec.json.encode(spec).decode()]

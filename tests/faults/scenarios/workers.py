@@ -1,4 +1,4 @@
-"""Scenarios 1 to 9: workers that are killed, stopped, hogged by their own jobs, or asked to end."""
+"""Scenarios 1 to 4 and 9: workers that are killed, stopped, or asked to end."""
 
 from attrs import evolve
 
@@ -75,3 +75,23 @@ def stop_worker(rig: Rig) -> None:
         rig.sleep(rig.setup.lease * 4 / 3 + 0.3)
         rig.wait(lambda before=taken_back: rig.log_has("of worker") > before, 5, "nobody took the jobs back")
         rig.cont_worker(worker)
+
+
+@scenario(9, duplicated=0, reached=("SIGTERM worker", "second SIGTERM", "stats: given_back", "attempts interrupted"))
+def sigterm(rig: Rig) -> None:
+    """Ask one worker after another to end, with jobs shorter and longer than the grace; every second one twice.
+
+    It ends with 0. What is short is finished and settled; what is longer than the grace, and everything at the second
+    signal, is interrupted and given back, with its place and no attempt used. Nothing is lost or done twice.
+    """
+    for number in rig.every(rig.scaled(1.0)):
+        worker = number % rig.setup.workers
+        rig.put("work", f"long-{number}", 3 * rig.setup.grace, priority=-10.0)
+        rig.wait(rig.workers[worker].is_up, 20, f"worker {worker} was not up")
+        rig.sleep(rig.scaled(1.0))
+        rig.term_worker(worker)
+        if number % 2:
+            rig.sleep(0.1)
+            rig.term_worker(worker, "second SIGTERM")
+        rig.wait_worker(worker, rig.setup.grace + 15)
+        rig.start_worker(worker)
