@@ -1,0 +1,167 @@
+"""What is said of a server, by what it tells."""
+
+from typing import Any
+
+import pytest
+from attrs import evolve
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gqueue.core.check.server import SETTINGS, ServerFacts, judge_server, percentile
+from gqueue.core.check.verdict import Line, Verdict, is_bad
+
+INFO = {
+    "redis_mode": "standalone",
+    "role": "master",
+    "loading": "0",
+    "aof_enabled": "1",
+    "aof_last_write_status": "ok",
+    "aof_last_bgrewrite_status": "ok",
+    "rdb_last_bgsave_status": "ok",
+    "maxmemory": "1073741824",
+    "used_memory": "107374182",
+    "maxmemory_policy": "noeviction",
+    "connected_slaves": "1",
+    "connected_clients": "12",
+}
+CONFIG = {
+    "appendfsync": "everysec",
+    "no-appendfsync-on-rewrite": "no",
+    "save": "3600 1",
+    "stop-writes-on-bgsave-error": "yes",
+    "min-replicas-to-write": "0",
+    "lua-time-limit": "5000",
+    "maxclients": "10000",
+    "timeout": "0",
+    "tcp-keepalive": "300",
+}
+SOUND = ServerFacts(
+    shown="rediss://redis.example:6379/0",
+    software="Redis",
+    version="8.10.1",
+    local=False,
+    tls=True,
+    user="mail-worker",
+    password_needed=True,
+    info=INFO,
+    config=CONFIG,
+    pings_ms=[0.25] * 99 + [1.5],
+    scripts_ms=[0.3] * 100,
+    drift_ms=-12.0,
+    drift_error_ms=0.4,
+    package=False,
+)
+
+
+def with_(info: dict[str, str] | None = None, config: dict[str, str] | None = None, **others: Any) -> list[Line]:
+    facts = evolve(SOUND, info={**INFO, **(info or {})}, config={**CONFIG, **(config or {})}, **others)
+    return judge_server(facts)
+
+
+def remarks(lines: list[Line]) -> list[tuple[str, str]]:
+    return [(line.topic, line.verdict.value) for line in lines if line.verdict is not Verdict.OK]
+
+
+def test_sound_server_has_these_lines():
+    assert [f"{line.verdict.value} {line.topic}: {line.seen}" for line in judge_server(SOUND)] == [
+        "ok server: Redis 8.10.1 at rediss://redis.example:6379/0",
+        "ok vulnerable: none is known for this version, in the table of this gqueue",
+        "ok role: master",
+        "ok persistence: append-only file, appendfsync everysec: a crash of the machine may lose 1 to 2 s",
+        "ok memory: maxmemory-policy noeviction",
+        "ok memory: 102.4 MiB of 1,024.0 MiB used, 10%",
+        "ok replicas: 1",
+        "ok latency: PING p50 0.25 ms, p99 0.25 ms of 100",
+        "ok latency: a script p50 0.30 ms, p99 0.30 ms of 100",
+        "ok clock: the server's is 12 ms behind this machine's, give or take 0",
+        "ok scripts: lua-time-limit (busy-reply-threshold) 5,000 ms",
+        "ok clients: 12 of at most 10,000 connected",
+        "ok access: user mail-worker; it refuses who gives no password",
+        "ok access: TLS",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("changed", "remarked"),
+    [
+        ({"info": {"maxmemory_policy": "allkeys-lru"}}, ("memory", "bad")),
+        ({"info": {"maxmemory_policy": "volatile-ttl"}}, ("memory", "warn")),
+        ({"info": {"used_memory": "1073741824"}}, ("memory", "bad")),
+        ({"info": {"used_memory": "900000000"}}, ("memory", "warn")),
+        ({"info": {"aof_enabled": "0"}}, ("persistence", "warn")),
+        ({"info": {"aof_enabled": "0"}, "config": {"save": ""}}, ("persistence", "bad")),
+        ({"config": {"appendfsync": "no"}}, ("persistence", "warn")),
+        ({"config": {"no-appendfsync-on-rewrite": "yes"}}, ("persistence", "warn")),
+        ({"info": {"aof_last_write_status": "err"}}, ("persistence", "bad")),
+        ({"info": {"aof_last_bgrewrite_status": "err"}}, ("persistence", "warn")),
+        ({"info": {"rdb_last_bgsave_status": "err"}}, ("persistence", "bad")),
+        ({"info": {"rdb_last_bgsave_status": "err"}, "config": {"save": ""}}, ("persistence", "warn")),
+        ({"info": {"role": "slave"}}, ("role", "bad")),
+        ({"info": {"redis_mode": "sentinel"}}, ("role", "bad")),
+        ({"info": {"loading": "1"}}, ("role", "warn")),
+        ({"config": {"min-replicas-to-write": "2"}}, ("replicas", "bad")),
+        ({"info": {"min_slaves_good_slaves": "0"}, "config": {"min-replicas-to-write": "1"}}, ("replicas", "bad")),
+        ({"pings_ms": [6.0]}, ("latency", "warn")),
+        ({"scripts_ms": [0.2] * 98 + [80.0] * 2}, ("latency", "warn")),
+        ({"drift_ms": 3_600_000.0}, ("clock", "warn")),
+        ({"drift_ms": -1_002.0}, ("clock", "warn")),
+        ({"config": {"lua-time-limit": "50"}}, ("scripts", "warn")),
+        ({"info": {"connected_clients": "9000"}}, ("clients", "warn")),
+        ({"config": {"timeout": "5"}}, ("clients", "warn")),
+        ({"config": {"tcp-keepalive": "0"}}, ("clients", "warn")),
+        ({"password_needed": False}, ("access", "bad")),
+        ({"tls": False}, ("access", "warn")),
+        ({"package": True}, ("vulnerable", "bad")),
+        ({"version": "6.0.20"}, ("server", "bad")),
+        ({"version": "7.2.10"}, ("vulnerable", "warn")),
+    ],
+)
+def test_one_thing_that_is_wrong_is_remarked_with_what_to_do(changed: dict[str, Any], remarked: tuple[str, str]):
+    lines = with_(**changed)
+
+    assert set(remarks(lines)) >= {remarked}
+    assert all(topic == remarked[0] or topic == "vulnerable" for topic, _ in remarks(lines))
+    assert all(line.advice for line in lines if line.verdict in (Verdict.WARN, Verdict.BAD))
+
+
+def test_clock_that_is_only_far_away_is_not_said_to_be_off():
+    assert remarks(with_(drift_ms=1_400.0, drift_error_ms=500.0)) == []
+
+
+def test_open_server_without_tls_is_fine_on_this_machine():
+    assert remarks(with_(local=True, tls=False, password_needed=False)) == []
+
+
+@given(
+    told=st.sets(st.sampled_from(sorted(INFO))),
+    settings=st.sets(st.sampled_from(SETTINGS)),
+)
+def test_what_is_not_told_is_never_bad(told: set[str], settings: set[str]):
+    lines = judge_server(
+        evolve(
+            SOUND,
+            info={name: INFO[name] for name in told},
+            config={name: CONFIG[name] for name in settings},
+            user=None,
+            password_needed=None,
+            package=None,
+            drift_ms=None,
+            pings_ms=[],
+        )
+    )
+
+    assert not is_bad(lines)
+
+
+def test_upgrade_that_is_advised_is_none_to_an_older_version():
+    (line,) = [line for line in with_(version="7.2.10") if "CVE-2025-49844" in line.seen]
+
+    assert line.advice == "upgrade to 7.2.11, 7.4.6, 8.0.4, 8.2.2 or later, unless your distribution backported it"
+
+
+@given(st.lists(st.floats(0, 100), min_size=1))
+def test_percentile_is_one_of_the_values_that_so_many_do_not_exceed(values: list[float]):
+    for share in (0.5, 0.99, 1.0):
+        found = percentile(values, share)
+        assert found in values
+        assert sum(each <= found for each in values) >= share * len(values)
