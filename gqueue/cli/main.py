@@ -20,6 +20,7 @@ COMMANDS = {
     "enqueue": "Enqueue one job.",
     "stats": "Show queues in numbers.",
     "dead": "List, redrive or delete dead letters.",
+    "check": "Say what is right and wrong with Redis, this worker and its queues.",
     "fsck": "Check, and repair, the keys of a queue.",
     "acl": "Print the rights that a Redis user needs.",
     "pause": "Let no more jobs of a queue be claimed.",
