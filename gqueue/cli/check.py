@@ -15,6 +15,7 @@ from attrs import asdict, evolve, frozen
 
 from gqueue import config
 from gqueue.cli import logs, probe, target
+from gqueue.cli.acl import ROLES
 from gqueue.core.check.process import ProcessFacts, judge_process
 from gqueue.core.check.queues import QueueFacts, judge_queue
 from gqueue.core.check.server import judge_server
@@ -27,8 +28,6 @@ IMPORT_S = 60
 STDERR = 2
 """Where what the app prints goes: the lines are on stdout."""
 
-ROLES = ("producer", "worker")
-
 
 @frozen
 class Asked:
@@ -39,6 +38,7 @@ class Asked:
     capacity: int | None = None
     lease_ms: int | None = None
     tasks: tuple[str, ...] | None = None
+    signing: tuple[str, ...] | None = None
 
 
 @click.command("check", short_help="Say what is right and wrong with Redis, this worker and its queues.")
@@ -96,9 +96,8 @@ def check(
     """Yield what there is to say: of the process, of each server, of each queue on it."""
     facts, queues = process(apps)
     yield from judge_process(facts)
-    if url is not None or not queues:
-        url = config.redis_url(url)
-        queues = [evolve(queue, url=url) for queue in queues]
+    if url is not None:
+        queues = [evolve(queue, url=config.check_url(url)) for queue in queues]
     wanted = list(names)
     if wanted:
         known = {queue.name: queue for queue in queues}
@@ -127,7 +126,10 @@ def process(apps: Iterable[str]) -> tuple[ProcessFacts, list[Asked]]:
     else:
         found = {**probe.interpreter(), **dict.fromkeys(("threads_before", "unpatched", "warnings")), "queues": []}
         found["error"] = why
-    queues = [Asked(**{**queue, "tasks": tuple(queue["tasks"])}) for queue in found.pop("queues")]
+    queues = [
+        Asked(**{**queue, "tasks": tuple(queue["tasks"]), "signing": tuple(queue["signing"])})
+        for queue in found.pop("queues")
+    ]
     return ProcessFacts(**found, apps=given), queues
 
 
@@ -173,7 +175,7 @@ def _facts(
         tasks=queue.tasks,
         capacity=queue.capacity,
         lease_ms=queue.lease_ms,
-        signing=None,
+        signing=queue.signing,
         meta=meta,
         missing=missing,
         flaws=flaws,

@@ -75,6 +75,7 @@ def _load(apps: list[str]) -> tuple[list[dict[str, object]], str]:
             "capacity": queue.settings.capacity,
             "lease_ms": queue.settings.rules.lease_ms,
             "tasks": list(queue.tasks),
+            "signing": list(queue.settings.signing_keys.keys),  # their ids
         }
         for queue in queues
     ], ""

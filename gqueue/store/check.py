@@ -40,7 +40,7 @@ def ask(url: str) -> ServerFacts:
         StoreUnavailable: no connection, or PING is answered by an error.
         BadSetting: the URL cannot be read.
     """
-    address = Address(url)
+    address = _address(url)
     link = address.link(REPLY_S)
     try:
         link.open()
@@ -55,7 +55,7 @@ def ask(url: str) -> ServerFacts:
 def settings_in_force(url: str, queue: str) -> Mapping[str, str] | None:
     """Return what stands in the queue's `meta`; None: it may not be read. Raises StoreUnavailable, BadSetting."""
     try:
-        return _meta(Address(url), queue)[1]
+        return _meta(_address(url), queue)[1]
     except (RedisError, OSError) as error:
         raise _unavailable(url, error) from error
 
@@ -63,9 +63,13 @@ def settings_in_force(url: str, queue: str) -> Mapping[str, str] | None:
 def rights_missing(url: str, queue: str, role: str) -> list[str]:
     """Return what our user lacks for *role* in *queue*: see `rights.missing`. Raises StoreUnavailable, BadSetting."""
     try:
-        return rights.missing(_meta(Address(url), queue)[0], REPLY_S, queue, role)
+        return rights.missing(_meta(_address(url), queue)[0], REPLY_S, queue, role)
     except (RedisError, OSError) as error:
         raise _unavailable(url, error) from error
+
+
+def _address(url: str) -> Address:
+    return Address(url)
 
 
 def _meta(address: Address, queue: str) -> tuple[Address, Mapping[str, str] | None]:
@@ -143,7 +147,7 @@ def without_user(url: str) -> str:
 
 
 def _needs_password(url: str) -> bool | None:
-    link = Address(without_user(url)).link(REPLY_S)
+    link = _address(without_user(url)).link(REPLY_S)
     try:
         link.open()
         link.exchange(pack((b"PING",)))

@@ -1,4 +1,4 @@
-"""Which rights a user of Redis lacks for a part in a queue, found by trying.
+"""Which rights a user of Redis lacks for a role (`acl.ROLES`) in a queue, found by trying.
 
 ACL DRYRUN would tell, but a user with few rights may not call it, and 6.2 has not got it. So each command is sent in a
 form that a server refuses anyway, or that does nothing, to a key that is of nobody: rights are looked at before that.
@@ -6,84 +6,75 @@ form that a server refuses anyway, or that does nothing, to a key that is of nob
 
 import re
 import secrets
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 
 from redis.exceptions import ResponseError
 
 from gqueue.store import scripts
+from gqueue.store.acl import ROLES, Role
 from gqueue.store.connection import Address, Argument, Link, pack
-from gqueue.store.keys import Keys, is_a_family
+from gqueue.store.keys import KINDS, Keys, is_a_family
 from gqueue.store.scripts import Script
 
 DENIED = re.compile("NOPERM|user executing the script|no permission", re.IGNORECASE)
 """What 6.2, 7 and Valkey say, to a client and inside a script."""
 
-ROLES = {
-    "producer": ("enqueue", "renew_tickets", "leave_line", "look", "await_done", "cancel", "set_priority"),
-    "worker": (
-        "register",
-        "settle_and_claim",
-        "held",
-        "heartbeat",
-        "fence",
-        "reap",
-        "leave",
-        "report_progress",
-        "stats",
-    ),
-}
-"""Role -> the scripts that it calls."""
-
-_BESIDE: dict[str, tuple[tuple[str, str, tuple[str, ...]], ...]] = {
-    "producer": (("BLPOP", "room:PRODUCER", ("-1",)), ("LPOP", "room:PRODUCER", ("-1",)), ("HGET", "progress", ("",))),
-    "worker": (("BLPOP", "wake", ("-1",)), ("LPOP", "wake", ("-1",))),
-}
-"""Role -> commands that it sends outside of scripts, with the kind of key, in a form that does nothing."""
-
-LISTENING = frozenset({"producer"})
-"""Roles that hear of outcomes."""
-
-HARMLESS: dict[str, tuple[str, ...]] = {
+READING: Mapping[str, tuple[str, ...]] = {
     "EXISTS": (),
     "GET": (),
-    "HDEL": ("",),
     "HEXISTS": ("",),
     "HGET": ("",),
     "HGETALL": (),
-    "HINCRBY": ("f", "no number"),
     "HKEYS": (),
     "HLEN": (),
     "HMGET": ("",),
-    "HSET": ("f", "v", "odd"),
-    "HSETNX": ("f", "v"),
+    "HSCAN": ("0",),
     "HSTRLEN": ("",),
     "LLEN": (),
-    "PERSIST": (),
-    "PEXPIRE": ("no number",),
     "PTTL": (),
-    "RPUSH": ("x",),
-    "SET": ("v", "PX", "0"),
+    "STRLEN": (),
     "TYPE": (),
-    "UNLINK": (),
-    "ZADD": ("no number", "m"),
     "ZCARD": (),
     "ZCOUNT": ("0", "0"),
     "ZRANGE": ("0", "0"),
     "ZRANGEBYSCORE": ("0", "0"),
     "ZRANK": ("",),
+    "ZREVRANGE": ("0", "0"),
+    "ZSCAN": ("0",),
+    "ZSCORE": ("",),
+}
+"""Command -> what stands behind the key."""
+
+WRITING: Mapping[str, tuple[str, ...]] = {
+    "HDEL": ("",),
+    "HINCRBY": ("f", "no number"),
+    "HSET": ("f", "v", "odd"),
+    "HSETNX": ("f", "v"),
+    "PERSIST": (),
+    "PEXPIRE": ("no number",),
+    "RPUSH": ("x",),
+    "SET": ("v", "PX", "0"),
+    "UNLINK": (),
+    "ZADD": ("no number", "m"),
     "ZREM": ("",),
     "ZREMRANGEBYRANK": ("0", "0"),
     "ZREMRANGEBYSCORE": ("0", "0"),
-    "ZREVRANGE": ("0", "0"),
-    "ZSCORE": ("",),
 }
 """Command -> what stands behind a key that is not there, so that nothing is written."""
 
 ON_A_HASH = frozenset({"HSETNX", "RPUSH"})
 """Those that have no such form: they meet a hash with the field f, which their script makes and removes."""
 
-_COMMAND = re.compile(r"redis\.p?call\('([A-Z]+)'")
+KEYLESS: Mapping[str, tuple[str, ...]] = {"DBSIZE": (), "SCAN": ("0",), "TIME": (), "WAIT": ("0", "1")}
+"""Command without a key -> its arguments."""
+
+OUTSIDE: Mapping[str, tuple[str, ...]] = {"BLPOP": ("-1",), "LPOP": ("-1",), "HGET": ("",)}
+"""What a role sends by itself with a key of its own kind: a time-out and a count that cannot be take no hint away."""
+
+_BY_TYPE = {"string": ("GET", "SET", "UNLINK"), "list": ("PEXPIRE",), "hash": ("HGET", "HDEL")}
+"""Type of a key that scripts derive -> what tells whether it is open: reading first."""
+
 _TRY = b"return redis.call(unpack(ARGV))"
 _TRY_ON_A_HASH = b"""
 redis.call('HSET', KEYS[1], 'f', 'v')
@@ -91,8 +82,6 @@ local answer = redis.pcall(unpack(ARGV))
 redis.call('HDEL', KEYS[1], 'f')
 return answer
 """
-_DERIVED = {"result:": ("result:ID", ("GET", "SET", "UNLINK")), "room:": ("room:PRODUCER", ("PEXPIRE",))}
-"""What the code of a script says where it derives a key, the key's kind, and what may be done to it."""
 
 _load = cache(scripts.load)
 
@@ -108,84 +97,122 @@ def missing(address: Address, reply_timeout: float, queue: str, role: str) -> li
     link = address.link(reply_timeout)
     try:
         link.open()
-        return _Trial(link, Keys(queue)).of(role)
+        return _Trial(link, Keys(queue)).of(ROLES[role])
     finally:
         link.close()
 
 
-def commands_of(script: Script) -> frozenset[str]:
-    """Return the commands that *script* may call."""
-    return frozenset(_COMMAND.findall(script.text.decode()))
-
-
 class _Trial:
+    """One trial of one role; *_open* is a key that the user may use, *_free*: it is of nobody, and may be written."""
+
     def __init__(self, link: Link, keys: Keys) -> None:
         self._link, self._keys = link, keys
         self._nobody = f"check-{secrets.token_hex(8)}"
+        self._open, self._free = b"", False
 
-    def of(self, role: str) -> list[str]:
-        called = [_load()[name] for name in ROLES[role]]
-        no_eval = [name for name in ("EVAL", "EVALSHA") if self._is_denied(name, b"return 1", 0)]
-        if no_eval:  # the rest cannot be tried
-            return [f"+{name.lower()}" for name in no_eval]
-        kinds = sorted({kind for script in called for kind in script.keys})
-        closed = [kind for kind in kinds if self._is_denied(b"EVAL", b"return 1", 1, self._key(kind))]
+    def of(self, role: Role) -> list[str]:
+        called = [_load()[name] for name in role.scripts]
+        no_scripts = [name for name in ("EVAL", "EVALSHA") if self._is_denied(name, b"return 1", 0)]
+        if no_scripts:  # then nothing else can be tried
+            return [f"+{name.lower()}" for name in no_scripts]
+        closed = self._find_open_key(called)
+        used = frozenset[str]().union(*(script.commands for script in called))
+        denied = self._commands(used) if self._open else []
+        allowed = used.difference(denied) if self._open else frozenset[str]()
+        closed += [kind for kind in self._derived(called, allowed) if kind not in closed]
+        rest, more = self._outside(role, closed, allowed)
+        closed += more
         lacks = [f"~{self._pattern(kind)}" for kind in closed]
-        mine = next((kind for kind in kinds if is_a_family(kind) and kind not in closed), None)
-        if mine is not None:
-            names = frozenset[str]().union(*(commands_of(script) for script in called))
-            lacks += self._commands(self._key(mine), names)
-            lacks += self._derived(called, self._key(mine), set(lacks))
-        for name, kind, rest in _BESIDE[role]:
-            if kind not in closed and self._is_denied(name, self._key(kind), *rest):
-                lacks += [f"+{name.lower()}"] * (f"+{name.lower()}" not in lacks)
-        if role in LISTENING and self._is_denied(b"SUBSCRIBE", self._keys.done):
-            lacks.append(f"+subscribe &{self._keys.done.decode()}")
+        for name in [*denied, *(name for name in rest if name not in denied)]:
+            channel = f" &{self._keys.done.decode()}" if name in ("PUBLISH", "SUBSCRIBE") else ""
+            lacks.append(f"+{name.lower()}{channel}")
         return lacks
 
-    def _commands(self, key: bytes, names: frozenset[str]) -> list[str]:
-        denied = [name for name in sorted(names - ON_A_HASH) if self._is_denied(b"EVAL", _TRY, *self._form(name, key))]
-        if not {"HSET", "HDEL"} & set(denied):
-            denied += [
-                name
-                for name in sorted(names & ON_A_HASH)
-                if self._is_denied(b"EVAL", _TRY_ON_A_HASH, *self._form(name, key))
-            ]
-        lacks = [f"+{name.lower()}" for name in denied]
-        if "PUBLISH" in denied:
-            lacks[denied.index("PUBLISH")] += f" &{self._keys.done.decode()}"
-        return lacks
+    def _find_open_key(self, called: Sequence[Script]) -> list[str]:
+        """Return the kinds of declared keys that are closed; "": all keys of the queue are needed, and one is."""
+        kinds = sorted({kind for script in called for kind in script.keys}, key=is_a_family)
+        closed = []
+        for kind in kinds:
+            if self._is_denied(b"EVAL", b"return 1", 1, self._key(kind)):
+                closed.append(kind)
+            else:  # the last is taken: a family, if there is one
+                self._open, self._free = self._key(kind), is_a_family(kind)
+        if any(" " in kind for script in called for kind in script.derived):  # any key
+            if self._is_denied(b"EVAL", b"return 1", 1, self._key("")):
+                closed.append("")
+            else:
+                self._open, self._free = self._key(""), True
+        return closed
 
-    def _derived(self, called: Iterable[Script], open_key: bytes, lacks: set[str]) -> list[str]:
-        """Return the patterns of derived keys that are closed for a command which is allowed elsewhere.
+    def _commands(self, used: Iterable[str]) -> list[str]:
+        denied: list[str] = []
+        for name in sorted(used, key=lambda name: (name in ON_A_HASH, name)):
+            if name in WRITING and not self._free:
+                continue
+            if name in ON_A_HASH and {"HSET", "HDEL"} & {*denied}:
+                continue
+            code = _TRY_ON_A_HASH if name in ON_A_HASH else _TRY
+            if self._is_denied(b"EVAL", code, 1, self._open, *self._form(name)):
+                denied.append(name)
+        return denied
+
+    def _derived(self, called: Iterable[Script], allowed: frozenset[str]) -> list[str]:
+        """Return the kinds of derived keys that are closed for a command which is allowed elsewhere.
 
         As in a script they are not declared, and so only what the command itself does to the key counts.
         """
-        found = []
-        for sign, (kind, names) in _DERIVED.items():
-            does = frozenset[str]().union(
-                *(commands_of(script) for script in called if f"'{sign}'".encode() in script.text)
-            )
-            key = self._key(kind)
-            tried: list[tuple[Argument, ...]] = [
-                (name, key, *HARMLESS[name]) for name in names if name in does and f"+{name.lower()}" not in lacks
+        closed = []
+        for kind in sorted({kind for script in called for kind in script.derived if kind in KINDS}):
+            does = frozenset[str]().union(*(script.commands for script in called if kind in script.derived))
+            writes = any(kind in script.writes for script in called)
+            tried = [
+                name for name in _BY_TYPE[KINDS[kind]] if name in does & allowed and (writes or name not in WRITING)
             ]
-            if any(self._is_denied(b"EVAL", _TRY, 1, open_key, *command) for command in tried):
-                found.append(f"~{self._pattern(kind)}")
-        return found
+            if any(self._is_denied(b"EVAL", _TRY, 1, self._open, *self._form(name, self._key(kind))) for name in tried):
+                closed.append(kind)
+        return closed
 
-    def _form(self, name: str, key: bytes) -> tuple[Argument, ...]:
-        if name == "TIME":
-            return 0, name
+    def _outside(self, role: Role, closed: Sequence[str], allowed: frozenset[str]) -> tuple[list[str], list[str]]:
+        """Return the commands that are denied, and the kinds of keys that are closed for one which is *allowed*."""
+        denied: list[str] = []
+        more: list[str] = []
+        for name, kind in role.commands:
+            if name == "SUBSCRIBE":
+                continue
+            if kind:
+                form: tuple[Argument, ...] = (self._key(kind), *OUTSIDE[name])
+            elif name in KEYLESS:
+                form = KEYLESS[name]
+            elif self._open:
+                form = (self._open, *READING[name])
+            else:
+                continue
+            if kind not in closed and self._is_denied(name, *form):
+                if kind and name in allowed:
+                    more.append(kind)
+                else:
+                    denied.append(name)
+        if role.listens and self._is_denied(b"SUBSCRIBE", self._keys.done):  # the last: nothing else may follow
+            denied.append("SUBSCRIBE")
+        return denied, more
+
+    def _form(self, name: str, key: bytes = b"") -> tuple[Argument, ...]:
         if name == "PUBLISH":
-            return 0, name, self._keys.done, self._nobody
-        return 1, key, name, key, *HARMLESS[name]
+            return name, self._keys.done, self._nobody
+        if name in KEYLESS:
+            return name, *KEYLESS[name]
+        return name, key or self._open, *(WRITING[name] if name in WRITING else READING[name])
 
     def _key(self, kind: str) -> bytes:
+        if not kind:
+            return self._keys.prefix + self._nobody.encode()
         return self._keys(kind, self._nobody if is_a_family(kind) else "")
 
     def _pattern(self, kind: str) -> str:
-        return self._keys.prefix.decode() + (f"{kind.partition(':')[0]}:*" if is_a_family(kind) else kind)
+        prefix = self._keys.prefix.decode()
+        if not kind:
+            return f"{prefix}*"
+        return prefix + (f"{kind.partition(':')[0]}:*" if is_a_family(kind) else kind)
 
     def _is_denied(self, *command: Argument) -> bool:
         try:

@@ -72,6 +72,7 @@ def test_sound_server_and_app_are_0_and_every_line_is_ok_but_for_known_vulnerabi
     assert topics["queue mail"] == [
         ("ok", "the rights of a worker are there"),
         ("ok", "2 tasks: fetch, send"),
+        ("ok", "records are not signed: who may write to Redis may have any task run"),
         ("ok", "nobody has used it yet"),
         ("ok", "its keys fit together"),
     ]
@@ -102,7 +103,7 @@ def test_queue_is_looked_at_by_what_is_in_force_and_by_its_keys(check: Check, so
     code, topics = check("--app", "mail_app:queue", "--redis", sound.url)
 
     assert code == 1
-    assert topics["queue mail"][2:] == [
+    assert topics["queue mail"][3:] == [
         ("warn", "it is paused: no job is claimed"),
         ("warn", "capacity 20 came with the last enqueue, but the app has 50"),
         ("bad", "1 finding in its keys: no place 1"),
@@ -110,6 +111,14 @@ def test_queue_is_looked_at_by_what_is_in_force_and_by_its_keys(check: Check, so
     code, topics = check("--queue", "mail", "--redis", sound.url, "--no-keys")
     assert code == 0
     assert topics["queue mail"][-1] == ("unknown", "its keys were not looked through")
+
+
+def test_keys_of_signatures_are_told_by_their_ids_alone(check: Check, sound: Server, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("GQUEUE_SIGNING_KEYS", f"k2:hex:{'ab' * 16},k1:{PASSWORD * 3}")
+
+    _, topics = check("--app", "mail_app:queue", "--redis", sound.url)
+
+    assert ("ok", "records are signed, by key k2 of 2") in topics["queue mail"]
 
 
 def test_user_of_few_rights_sees_what_is_missing_for_the_role_and_the_rest_is_unknown(check: Check, sound: Server):

@@ -42,7 +42,7 @@ def _rights(topic: str, facts: QueueFacts) -> list[Line]:
     for role, missing in facts.missing.items():
         if missing:
             seen = f"the rights of a {role} are not there: {', '.join(missing)}"
-            lines.append(bad(topic, seen, "give them to the user by ACL SETUSER, or be another"))
+            lines.append(bad(topic, seen, f"gqueue acl --queue {facts.name} --role {role} prints all of them"))
         else:
             lines.append(ok(topic, f"the rights of a {role} are there"))
     return lines
