@@ -1,38 +1,39 @@
-"""A TCP proxy between a client and a server that loses, delays and holds back what a network would.
+"""A proxy inside the test's own process: the test decides on each request, and sees all of them.
 
-It counts requests (a complete command of one client) in the order in which they come, over all connections. Plain
-threads, so that it works beside a client under gevent in another process, and beside threads in this one.
+It is the wire of the fault campaign on a thread (`tests.faults.wire`), with a rule instead of chances. Requests are
+counted in the order in which they come, over all connections; gqueue does not pipeline, so each is a whole command.
 """
 
+import asyncio
 import socket
 import threading
 from collections.abc import Callable
+from pathlib import Path
 
 import hiredis
 
+from tests.faults.wire import Faults, State, listen
+
 
 class Proxy:
-    """Listens on 127.0.0.1 and passes on to *target*, a connect function or a port of 127.0.0.1.
+    """Listens on 127.0.0.1 and passes on to the server at the unix socket *upstream*.
 
-    `rule`, if set, is asked for each request with its arguments and says what happens to it:
-    "pass"; "lose reply" (sent on, answered, the reply dropped and the client's connection cut); "cut" (not sent on, and
-    cut); "hold" (kept back, the client's connection cut; `let_go` sends it on: a request that reaches the server after
-    its sender gave up).
+    `rule` is asked for each request with its arguments and says what happens to it: "pass"; "lose reply" (sent on,
+    answered, the reply dropped and the client's connection cut); "cut" (not sent on, and cut); "hold" (kept back, the
+    client's connection cut; `let_go` sends it on: a request that reaches the server after its sender gave up).
     """
 
-    def __init__(self, target: Callable[[], socket.socket]) -> None:
+    def __init__(self, upstream: Path) -> None:
         self.rule: Callable[[list[bytes]], str] = lambda _: "pass"
         self.requests: list[list[bytes]] = []
-        self.delay = 0.0
-        self._target = target
-        self._held: list[bytes] = []
-        self._open: set[socket.socket] = set()
-        self._lock = threading.Lock()
-        self._closed = threading.Event()
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.port = self._listener.getsockname()[1]
+        self._upstream = upstream
+        self._state = State(rule=self._decide)
+        self._loop = asyncio.new_event_loop()
+        self._server = self._loop.run_until_complete(listen(0, str(upstream), self._state))
+        self.port = self._server.sockets[0].getsockname()[1]
         self.url = f"redis://127.0.0.1:{self.port}"
-        threading.Thread(target=self._accept, daemon=True).start()
+        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
+        self._thread.start()
 
     def next(self, verdict: str, command: bytes = b"EVALSHA", count: int = 1) -> None:
         """Apply *verdict* to the next *count* requests of *command*, then pass all on."""
@@ -46,33 +47,23 @@ class Proxy:
 
         self.rule = rule
 
-    def let_go(self) -> list[object]:
+    def delay(self, seconds: float) -> None:
+        """Send each request on so many seconds late, from now on."""
+        self._state.up = Faults(latency=seconds)
+
+    def let_go(self) -> list[bytes]:
         """Send what was held back, in order, on a connection of its own; return the replies."""
-        replies = []
-        with self._lock:
-            held, self._held = self._held, []
-        with self._target() as upstream:
-            for request in held:
-                upstream.sendall(request)
-                replies.append(_read_reply(upstream))
-        return replies
-
-    @property
-    def held(self) -> int:
-        """Return how many requests are held back."""
-        return len(self._held)
-
-    def cut_all(self) -> None:
-        """Cut every connection now."""
-        for sock in list(self._open):
-            _shut(sock)
+        held, self._state.held = self._state.held, []
+        with socket.socket(socket.AF_UNIX) as upstream:
+            upstream.connect(str(self._upstream))
+            return [_exchange(upstream, request) for request in held]
 
     def close(self) -> None:
-        """End."""
-        self._closed.set()
-        _shut(self._listener)
-        self._listener.close()
-        self.cut_all()
+        """Cut every connection, and end. Idempotent."""
+        if self._thread.is_alive():
+            self._loop.call_soon_threadsafe(self._end)
+            self._thread.join(10)
+            self._loop.close()
 
     def __enter__(self) -> "Proxy":
         """Return the proxy."""
@@ -82,71 +73,19 @@ class Proxy:
         """End."""
         self.close()
 
-    def _accept(self) -> None:
-        while not self._closed.is_set():
-            try:
-                client, _ = self._listener.accept()
-            except OSError:
-                return
-            client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            threading.Thread(target=self._serve, args=(client,), daemon=True).start()
+    def _decide(self, arguments: list[bytes]) -> str:
+        self.requests.append(arguments)
+        return self.rule(arguments)
 
-    def _serve(self, client: socket.socket) -> None:
-        # One request at a time: gqueue does not pipeline. A subscription's messages are passed on by a second thread.
-        self._open.add(client)
-        upstream = None
-        try:
-            upstream = self._target()
-            self._open.add(upstream)
-            self._talk(client, upstream)
-        except OSError:
-            pass
-        finally:
-            for sock in (client, upstream):
-                if sock is not None:
-                    self._open.discard(sock)
-                    _shut(sock)
-                    sock.close()
-
-    def _talk(self, client: socket.socket, upstream: socket.socket) -> None:
-        reader = hiredis.Reader(notEnoughData=NotImplemented)
-        raw = b""
-        while data := client.recv(65536):
-            raw += data
-            reader.feed(data)
-            request = reader.gets()
-            if request is NotImplemented:
-                continue
-            with self._lock:
-                self.requests.append(request)
-                verdict = self.rule(request)
-                if verdict == "hold":
-                    self._held.append(raw)
-            if self._closed.wait(self.delay) or verdict in ("hold", "cut"):
-                return
-            upstream.sendall(raw)
-            raw = b""
-            if request[0].upper() == b"SUBSCRIBE":
-                threading.Thread(target=_pour, args=(upstream, client), daemon=True).start()
-                continue
-            reply = _read_reply(upstream)
-            if verdict == "lose reply":
-                return
-            client.sendall(reply)
+    def _end(self) -> None:
+        self._server.close()
+        for connection in list(self._state.connections):
+            connection.cut()
+        self._loop.call_soon(self._loop.call_soon, self._loop.stop)  # a transport closes in the next turn
 
 
-def to_unix(path: object) -> Callable[[], socket.socket]:
-    """Return what connects to a unix socket."""
-
-    def connect() -> socket.socket:
-        sock = socket.socket(socket.AF_UNIX)
-        sock.connect(str(path))
-        return sock
-
-    return connect
-
-
-def _read_reply(sock: socket.socket) -> bytes:
+def _exchange(sock: socket.socket, request: bytes) -> bytes:
+    sock.sendall(request)
     reader, raw = hiredis.Reader(notEnoughData=NotImplemented), b""
     while True:
         data = sock.recv(65536)
@@ -156,19 +95,3 @@ def _read_reply(sock: socket.socket) -> bytes:
         reader.feed(data)
         if reader.gets() is not NotImplemented:
             return raw
-
-
-def _pour(source: socket.socket, sink: socket.socket) -> None:
-    try:
-        while data := source.recv(65536):
-            sink.sendall(data)
-    except OSError:
-        pass
-    _shut(sink)
-
-
-def _shut(sock: socket.socket) -> None:
-    try:
-        sock.shutdown(socket.SHUT_RDWR)
-    except OSError:
-        pass

@@ -56,7 +56,13 @@ def _judge(folder: Path, what: str) -> bool:
     from tests.faults.checker import check_folder
 
     verdict = check_folder(folder)
-    click.echo(f"{'ok    ' if verdict.ok else 'FAILED'} {what}: {verdict}")
+    faults = sum(verdict.faults.values())
+    recovered = f", recovered within {verdict.recovery_ms[-1] / 1000:.2f} s" if verdict.recovery_ms else ""
+    click.echo(
+        f"{'ok    ' if verdict.ok else 'FAILED'} {what}: {verdict.attempted:,} jobs, {faults:,} faults, "
+        f"lost {verdict.lost}, phantom {verdict.phantom}, duplicated {verdict.duplicated} "
+        f"({verdict.overlapping} overlapping){recovered}"
+    )
     for finding in verdict.findings:
         click.echo(f"       {finding}")
     return bool(verdict.ok)

@@ -92,7 +92,7 @@ class Toxics:
 
         "requests", "request NAME" and "reply NAME: STATUS" (NAME is a command's or a script's, STATUS the first word
         of a status, an error or of a script's reply); "connections", and a name for each fault that struck: "replies
-        lost", "cuts after a request", "cuts inside a reply", "resets", "bytes held"; "outcomes refused": settlements in
+        lost", "cuts after a request", "cuts inside a reply", "resets", "bytes held"; "stale settlements refused", in
         calls that were answered with lease_lost or stale_call.
         """
         return Counter(self._tell("counts"))

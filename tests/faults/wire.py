@@ -1,8 +1,9 @@
 """The proxy's process: a TCP proxy between clients and a Redis server that delays, holds, slices, drops and cuts.
 
-asyncio, in a process of its own, so that it carries tens of thousands of small requests a second over many connections.
-Bytes are never rewritten. Requests and replies are parsed beside the stream, to count them and to strike between the
-two: gqueue does not pipeline, so a connection's next reply belongs to its oldest request.
+asyncio, in a process of its own, so that it carries tens of thousands of small requests a second over many connections;
+`tests.proxy` runs the same on a thread, where a test decides on each request. Bytes are never rewritten. Requests and
+replies are parsed beside the stream, to count them and to strike between the two: gqueue does not pipeline, so a
+connection's next reply belongs to its oldest request.
 """
 
 import asyncio
@@ -73,6 +74,9 @@ class State:
     strikes: Strikes = field(factory=Strikes)
     counts: Counter[str] = field(factory=Counter)
     connections: "set[Connection]" = field(factory=set)
+    rule: Callable[[list[bytes]], str] | None = None
+    """Asked for each request, if set: "pass", "lose reply", "cut" (not sent on, and cut), "hold" (kept, and cut)."""
+    held: list[bytes] = field(factory=list)
     scripts: dict[bytes, str] = field(factory=lambda: {script.sha: script.name for script in load().values()})
 
 
@@ -197,7 +201,8 @@ class Connection:
         self._down = Pipe(lambda: state.down, state.counts)
         self._requests, self._replies = _reader(), _reader()
         self._asked: deque[tuple[str, str, int]] = deque()
-        self._subscribed = self._over = False
+        self._part = b""
+        self._over = False
         self.client = Side(self._request_came, self._client_ended, self._client_opened)
         self._server = Side(self._reply_came, self._server_ended, self._server_opened)
         self._task: asyncio.Task[None] | None = None
@@ -257,42 +262,54 @@ class Connection:
     def _request_came(self, data: bytes) -> None:
         if self._over:
             return
-        struck = False
-        for request in _parsed(self._requests, data):
-            struck = self._ask(request) or struck
+        requests = _parsed(self._requests, data)
+        if self._state.rule is not None:
+            data, self._part = self._part + data, b""
+            if not requests:  # nothing of one that is to be kept or cut may get through
+                self._part = data
+                return
+        verdicts = {self._ask(request) for request in requests}
+        if "hold" in verdicts:
+            self._state.held.append(data)
+        if verdicts & {"hold", "cut"}:
+            self.cut()
+            return
         self._up.feed(data)
-        if struck:
+        if "cut after" in verdicts:
             self.cut()
 
-    def _ask(self, request: Any) -> bool:
-        """Count a request, and decide what happens to its reply; return whether to cut it off at once."""
+    def _ask(self, request: Any) -> str:
+        """Count a request; return what happens to it: "pass", "cut after" it was sent on, or what the rule says."""
         state, strikes = self._state, self._state.strikes
         if not isinstance(request, list) or not request:
-            return False
+            return "pass"
         name = request[0].decode("ascii", "replace").upper()
         if name == "EVALSHA":
             name = state.scripts.get(request[1], name)
         elif name == "EVAL":
             name = state.scripts.get(_sha(request[1]), name)
-        elif name == "SUBSCRIBE":
-            self._subscribed = True
         counts = state.counts
         counts["requests"] += 1
         counts[f"request {name}"] += 1
         outcomes = _outcomes(request) if name == "settle_and_claim" else 0
         fate = ""
-        if strikes.any:
+        if state.rule is not None:
+            verdict = state.rule(request)
+            if verdict in ("hold", "cut"):
+                return verdict
+            fate = "lose" if verdict == "lose reply" else ""
+        elif strikes.any:
             if strikes.cut_in and _meant(name, strikes.cut_of):
                 strikes.cut_in -= 1
                 if strikes.cut_in == 0:
                     counts["cuts after a request"] += 1
-                    return True
+                    return "cut after"
             if strikes.lose and _meant(name, strikes.lose_of) and random.random() < strikes.lose:
                 fate = "lose"
             elif strikes.inside and _meant(name, strikes.inside_of) and random.random() < strikes.inside:
                 fate = "inside"
         self._asked.append((name, fate, outcomes))
-        return False
+        return "pass"
 
     # The server's side.
 
@@ -330,7 +347,7 @@ class Connection:
                 status = _status(reply)
                 counts[f"reply {name}: {status}"] += 1
                 if status in ("lease_lost", "stale_call"):
-                    counts["outcomes refused"] += outcomes
+                    counts["stale settlements refused"] += outcomes
         self._down.feed(data)
 
 
@@ -338,11 +355,16 @@ def _meant(name: str, commands: frozenset[str]) -> bool:
     return not commands or name in commands
 
 
+_SETTLE = load()["settle_and_claim"]
+_DONE, _FIELDS = _SETTLE.arguments.index("done"), 7
+"""Where the number of ids stands among the arguments, and how many arguments each other outcome has: see its head."""
+
+
 def _outcomes(request: list[bytes]) -> int:
-    # EVALSHA sha keys KEYS... now worker call limit lease crashes letters_max letters_ms shed_max done ended...
-    first = 3 + int(request[2])
-    done = int(request[first + 9])
-    return done + (len(request) - first - 10 - done) // 7
+    """Return how many jobs a call of settle_and_claim settles."""
+    arguments = request[3 + len(_SETTLE.keys) :]
+    done = int(arguments[_DONE])
+    return done + (len(arguments) - _DONE - 1 - done) // _FIELDS
 
 
 def _status(reply: Any) -> str:
@@ -446,9 +468,15 @@ class Control(asyncio.Protocol):
         return self._state.counts
 
 
+async def listen(port: int, upstream: str, state: State) -> asyncio.Server:
+    """Pass on what comes to *port* of 127.0.0.1 (0: a free one) to *upstream*, a port there or a unix socket's path."""
+    loop = asyncio.get_running_loop()
+    return await loop.create_server(lambda: Connection(state, upstream).client, "127.0.0.1", port, backlog=1024)
+
+
 async def _serve(port: int, upstream: str, control: str) -> None:
     loop, state = asyncio.get_running_loop(), State()
-    await loop.create_server(lambda: Connection(state, upstream).client, "127.0.0.1", port, backlog=1024)
+    await listen(port, upstream, state)
     await loop.create_unix_server(lambda: Control(state), control)
     await asyncio.Event().wait()
 

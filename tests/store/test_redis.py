@@ -24,7 +24,7 @@ from gqueue.store.patience import AllBusy
 from gqueue.store.redis import RedisStore
 from tests.conftest import wait_until
 from tests.fake_server import OK, FakeServer, bulk
-from tests.proxy import Proxy, to_unix
+from tests.proxy import Proxy
 from tests.servers import Server
 from tests.store.conftest import RULES, OpenStore
 
@@ -40,7 +40,7 @@ def claim(store: RedisStore, call: int = 1, limit: int = 100, done: tuple[str, .
 
 @pytest.fixture
 def proxy(server: Server) -> Iterator[Proxy]:
-    with Proxy(to_unix(server.socket)) as running:
+    with Proxy(server.socket) as running:
         yield running
 
 
@@ -594,7 +594,7 @@ def one_connection(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_waiting_for_a_connection_does_not_count_as_the_servers_silence(open_redis: OpenStore, proxy: Proxy):
     store = open_redis(proxy.url, retry_for_ms=150)
     store.stats()
-    proxy.delay = 0.05
+    proxy.delay(0.05)
     with ThreadPoolExecutor(12) as pool:
         calls = [pool.submit(store.stats) for _ in range(12)]  # the last waits for 0.55 s
 
@@ -622,7 +622,7 @@ def test_who_has_no_patience_does_not_wait_for_a_connection(
     store = open_redis(proxy.url)
     store.stats()
     sent = len(proxy.requests)
-    proxy.delay = 5
+    proxy.delay(5)
     pool = ThreadPoolExecutor(1)
     busy = pool.submit(store.stats)
     wait_until(lambda: len(proxy.requests) > sent)

@@ -59,7 +59,7 @@ def kill_after_claim(rig: Rig) -> None:
     short=evolve(SHORT, duration=5.0, jobs=32, seconds=5.0, failpoints="settle=sleep:0.3", failing=2),
     recovers=True,
     overlapping=None,
-    reached=("SIGSTOP worker", "outcomes refused", "attempts interrupted", "stats: crashed"),
+    reached=("SIGSTOP worker", "stale settlements refused", "attempts interrupted", "stats: crashed"),
 )
 def stop_worker(rig: Rig) -> None:
     """Stop a worker for longer than its lease allows; let it go on when its jobs have been taken back; the next.
