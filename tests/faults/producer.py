@@ -21,8 +21,6 @@ from gqueue.task import PreparedJob
 from tests.faults.app import queue, work
 from tests.faults.history import Recorder
 
-PRIORITIES = (-1.0, 0.0, 0.0, 0.0, 0.5, 2.0)
-
 
 class Spec(msgspec.Struct, frozen=True):
     """What a producer does.
@@ -31,6 +29,7 @@ class Spec(msgspec.Struct, frozen=True):
         jobs: how many; 0: until SIGTERM.
         pace: jobs a second; 0: as fast as it can.
         duration: of a job in seconds, uniform from 0.
+        priorities: one of them by chance.
         many: largest batch; one by one and batches are mixed. 1: always one by one.
         threads: that share jobs and pace.
         wait_timeout: of each enqueue, in seconds; None: for ever.
@@ -41,6 +40,7 @@ class Spec(msgspec.Struct, frozen=True):
     jobs: int
     pace: float
     duration: float
+    priorities: tuple[float, ...]
     many: int
     threads: int
     wait_timeout: float | None
@@ -76,7 +76,7 @@ class Producer:
     def _prepare(self, number: int) -> tuple[str, PreparedJob[None]]:
         spec = self._spec
         key = f"p{spec.number}.{self._thread}-{number}" if spec.threads > 1 else f"p{spec.number}-{number}"
-        options = work.options(priority=self._chance.choice(PRIORITIES), wait_timeout=spec.wait_timeout)
+        options = work.options(priority=self._chance.choice(spec.priorities), wait_timeout=spec.wait_timeout)
         return key, options.job(key, round(self._chance.uniform(0.0, spec.duration), 3))
 
 

@@ -47,6 +47,8 @@ class Setup:
     Args:
         jobs: enqueued by all producers together, spread over about *seconds*; 0: until the scenario ends.
         duration: of a job in seconds, uniform from 0.
+        priorities: of the producers' jobs, one by chance; 0 alone where recovery is bounded: a job that was taken back
+            waits behind a backlog of more urgent ones, which is the order of the queue and no late recovery.
         many: largest batch of a producer.
         threads: of each producer process, every one of them a producer.
         wait_timeout: of the odd-numbered producers' enqueues, seconds; None, and the others': for ever.
@@ -66,6 +68,7 @@ class Setup:
     workers: int = 2
     slots: int = 20
     producers: int = 4
+    priorities: tuple[float, ...] = (-1.0, 0.0, 0.0, 0.0, 0.5, 2.0)
     many: int = 20
     threads: int = 1
     wait_timeout: float | None = None
@@ -441,6 +444,7 @@ class Rig:
             jobs=setup.jobs // setup.producers,
             pace=setup.jobs / setup.seconds / setup.producers if setup.jobs else 100 / setup.producers,
             duration=setup.duration,
+            priorities=setup.priorities,
             many=setup.many,
             threads=setup.threads,
             wait_timeout=setup.wait_timeout if number % 2 else None,

@@ -66,6 +66,7 @@ class Scenario:
         expect = self.expect
         if self.recovers:
             expect = msgspec.structs.replace(expect, recovery_s=round(setup.lease * 4 / 3 + MARGIN_S, 3))
+            setup = evolve(setup, priorities=(0.0,))
         command = f"python -m tests.faults --scenario {self.number} --seed {seed}{' --short' if short else ''}"
         return run_once(folder, setup, self.act, self.name, expect, seed=seed, short=short, command=command)
 

@@ -8,12 +8,14 @@ from tests.faults.scenarios.scenario import FULL, SHORT, scenario
 
 @scenario(1, recovers=True, reached=("kill -9 worker", "stats: crashed"))
 def kill_workers(rig: Rig) -> None:
-    """Kill one worker after another, every 2 s, and start it anew.
+    """Kill one worker after another, every 2 s, and start it anew: the next when that one is up, as somebody has to be.
 
     No job is lost. What ran when its worker was killed runs again, place kept, within lease + lease/3, and may be done
     twice: killed after its effect, before it was settled. The others are not touched.
     """
     for number in rig.every(rig.scaled(2.0)):
+        for worker in rig.workers:
+            rig.wait(worker.is_up, 20, f"worker {worker.number} was not up")
         rig.kill_worker(number % rig.setup.workers)
 
 
