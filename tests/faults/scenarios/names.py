@@ -37,7 +37,7 @@ NAMES: dict[int, Name] = {
             3,
             "kill-after-claim",
             "killed after the claim, before the start",
-            f"lost 0, duplicated 0; recovered within {RECOVERED}",
+            f"lost 0; done twice only what ran beside it; recovered within {RECOVERED}",
         ),
         Name(
             4,

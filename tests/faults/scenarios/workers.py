@@ -21,8 +21,8 @@ def kill_workers(rig: Rig) -> None:
 
 @scenario(
     2,
-    full=evolve(FULL, failpoints="settle=kill%0.01"),
-    short=evolve(SHORT, failpoints="settle=kill%0.03"),
+    full=evolve(FULL, failpoints="settle=kill@100"),
+    short=evolve(SHORT, failpoints="settle=kill@15"),
     recovers=True,
     reached=("failpoint settle=kill", "stats: crashed"),
 )
@@ -38,8 +38,8 @@ def kill_after_effect(rig: Rig) -> None:
 
 @scenario(
     3,
-    full=evolve(FULL, failpoints="claimed=kill%0.01"),
-    short=evolve(SHORT, failpoints="claimed=kill%0.03"),
+    full=evolve(FULL, failpoints="claimed=kill@100"),
+    short=evolve(SHORT, failpoints="claimed=kill@15"),
     recovers=True,
     reached=("failpoint claimed=kill", "stats: crashed"),
 )
