@@ -31,6 +31,7 @@ BEATS_A_LEASE = 3.3
 MORE_BEATS = 2
 """The store holds more jobs than are known here in so many beats in a row: then a reply was lost, not just late."""
 
+_monotonic = time.monotonic  # a task may put another in its place
 _start_thread = monkey.get_original("_thread", "start_new_thread")
 _allocate_lock = monkey.get_original("_thread", "allocate_lock")
 
@@ -124,9 +125,9 @@ class Heartbeat:
 
     def join(self, timeout: float) -> bool:
         """Wait for the thread's end, letting greenlets run; return whether it came."""
-        until = time.monotonic() + timeout
+        until = _monotonic() + timeout
         while not self._ended.acquire(False):
-            if time.monotonic() > until:
+            if _monotonic() > until:
                 return False
             gevent.sleep(0.005)
         self._ended.release()
@@ -150,14 +151,14 @@ class Heartbeat:
 
     def _look(self) -> float:
         try:
-            return self._watchdog.look(time.monotonic())
+            return self._watchdog.look(_monotonic())
         except Exception as error:  # noqa: BLE001 - the leases are more important than the watchdog
             self._tell(Fault(error))
             return 1.0
 
     def _beat_for_ever(self, pump: Pump, store: Store) -> None:
         period = store.rules.lease_ms / 1000 / BEATS_A_LEASE
-        next_at = time.monotonic()
+        next_at = _monotonic()
         more = failures = 0
         lost = ""
         at_beat, at_reap = (failpoints.at(place, pump.queue.settings.failpoints) for place in ("beat", "reap"))
@@ -183,8 +184,8 @@ class Heartbeat:
             if failures:
                 failures = 0
                 self._tell(Silent(pump.queue.name, ""))
-            next_at = max(next_at + period, time.monotonic())
-            gevent.sleep(max(0.0, next_at - time.monotonic()))
+            next_at = max(next_at + period, _monotonic())
+            gevent.sleep(min(period, max(0.0, next_at - _monotonic())))  # whatever a clock that is tampered with says
 
     def _beat(self, pump: Pump, store: Store, worker_id: str, more: int) -> int:
         beat = store.heartbeat(worker_id)

@@ -8,9 +8,6 @@ import os
 import resource
 import sys
 
-LOOK_S = 1.0
-"""How often it is looked at: reading it takes some 10 us."""
-
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 
 

@@ -16,7 +16,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, cast
 
 import gevent
-from gevent import get_hub, getcurrent, monkey
+from gevent import Greenlet, get_hub, getcurrent, monkey
 from gevent.event import AsyncResult
 
 from gqueue.config import WorkerOptions
@@ -44,12 +44,16 @@ CLEAN_UP_S = 2.0
 GIVE_UP_S = 5.0
 """How long the store gets to take everything back at the end; then the leases lapse."""
 
+LOOK_AFTER_S = 1.0
+"""How often it is seen to that tasks have not bent what the worker stands on, and have not too much memory."""
+
 GC_FIRST = 50_000
 """Objects made before the collector looks at the young ones: with thousands of greenlets each look is dear."""
 
 EXIT_FAILURE, EXIT_UNREACHABLE = 1, 3
 
 _logger = logging.getLogger("gqueue.worker")
+_monotonic = time.monotonic  # a task may put another in its place
 _main_ident = monkey.get_original("_thread", "get_ident")
 
 
@@ -104,6 +108,8 @@ class Worker:
         self._asked: list[str] = []
         self._ends_heard = 0
         self._gc_before = gc.get_threshold()
+        self._switch_s = sys.getswitchinterval()
+        self._keeper: Greenlet[[], None] | None = None
         self._ending: AsyncResult[int] = AsyncResult()
         self._signals = Signals(drain=self._end_signal, quiet=self.quiet, dump=self._dump, blow=self._watchdog.handle)
 
@@ -130,7 +136,7 @@ class Worker:
         awake.start(lambda: None)  # a loop with nothing to wait for would end (LoopExit)
         try:
             self._start()
-            code = cast(int, self._ending.get())
+            code = self._await_end()
         finally:
             awake.stop()
             awake.close()
@@ -146,6 +152,21 @@ class Worker:
             os._exit(code)
         _logger.info("ended")
         return code
+
+    def _await_end(self) -> int:
+        """Return the exit code.
+
+        What ends a program the hub throws into this greenlet, whoever raised it: a greenlet of a task's that calls
+        sys.exit, say. The jobs of others are at stake.
+        """
+        while True:
+            try:
+                return cast(int, self._ending.get())
+            except (SystemExit, KeyboardInterrupt, SystemError) as stray:
+                if self.slots.forked:
+                    raise
+                said = "a greenlet that is no job raised %s; the worker goes on"
+                gevent.spawn(_logger.error, said, type(stray).__name__)
 
     def drain(self) -> None:
         """Claim nothing more, finish what runs within the grace, give back the rest, end. May come before `run`."""
@@ -246,8 +267,7 @@ class Worker:
         self._follow()
         if options.burst:
             gevent.spawn(self._burst)
-        if options.max_rss_bytes is not None:
-            gevent.spawn(self._watch_memory, options.max_rss_bytes)
+        self._keeper = gevent.spawn(self._look_after)
 
     # Ending.
 
@@ -301,10 +321,18 @@ class Worker:
                 _logger.info(said, memory.in_words(has), memory.in_words(most), how)
         self._end_grace(grace_s)
 
-    def _watch_memory(self, most: int) -> None:
-        while memory.resident_bytes() < most:
-            gevent.sleep(memory.LOOK_S)
-        self.tell(dispatch.memory_grown(self.state))
+    def _look_after(self) -> None:
+        most = self._options.max_rss_bytes
+        while True:
+            gevent.sleep(LOOK_AFTER_S)
+            if sys.getswitchinterval() > self._switch_s:  # the heartbeat's thread would get no turn
+                sys.setswitchinterval(self._switch_s)
+                _logger.warning("a task made the switch interval of threads longer; it is %g s again", self._switch_s)
+            if taken := self._signals.mend():
+                _logger.warning("a task took %s from the worker, which has taken it back", ", ".join(taken))
+            if most is not None and memory.resident_bytes() >= most:
+                most = None
+                self.tell(dispatch.memory_grown(self.state))
 
     def _end_grace(self, grace_s: float) -> None:
         gevent.sleep(grace_s)
@@ -313,8 +341,8 @@ class Worker:
         if self.state.running:
             _logger.warning("the grace is over: interrupting %d jobs", self.state.running)
             self.tell(dispatch.grace_ended(self.state))
-            until = time.monotonic() + CLEAN_UP_S
-            while self.state.running and time.monotonic() < until:
+            until = _monotonic() + CLEAN_UP_S
+            while self.state.running and _monotonic() < until:
                 gevent.sleep(0.01)
         self._stop()
 
@@ -341,6 +369,8 @@ class Worker:
         if self._heartbeat is not None:
             self._heartbeat.stop()
             self._heartbeat.join(timeout=3.0)
+        if self._keeper is not None:
+            self._keeper.kill(block=False)
         for pump in self._pumps:
             pump.end()
         self._release_signals(last)

@@ -93,7 +93,7 @@ class Pump:
         hub = get_hub()
         self._loop, self._park = hub.loop, hub.switch
         self._command: Command | None = None
-        self._parked = self._listens = False
+        self._parked = self._listens = self._over = False
         self._wait_s: float | None = None
         self._caller = Greenlet(self._guarded, self._make_calls)
         self._listener = Greenlet(self._guarded, self._listen)
@@ -177,6 +177,7 @@ class Pump:
 
     def end(self) -> None:
         """End the greenlets and drop the connections."""
+        self._over = True
         self.progress.end()
         for greenlet in (self._caller, self._listener, self._alarm):
             if isinstance(greenlet, Greenlet) and greenlet is not gevent.getcurrent():
@@ -378,8 +379,9 @@ class Pump:
     def _guarded(self, loop: Callable[[], None]) -> None:
         try:
             loop()
-        except gevent.GreenletExit:
-            raise
+        except gevent.GreenletExit as killed:
+            if not self._over:  # a stranger's kill: heartbeats would go on, and hold the jobs for ever
+                self.owner.give_up(killed)
         except BaseException as error:  # noqa: BLE001 - without its pump the worker would only look alive
             self.owner.give_up(error)
 

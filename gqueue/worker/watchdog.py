@@ -22,6 +22,8 @@ from gqueue.worker.running import RunningJob
 from gqueue.worker.slots import HIT_AGAIN_S, Slot, Slots
 from gqueue.worker.supervisor import EXIT_STUCK
 
+_monotonic = time.monotonic  # a task may put another in its place
+
 SIGNAL = signal.SIGURG
 """Ignored by default, so one that comes too early or too late hurts nobody; hardly in use (Go preempts with it)."""
 
@@ -63,7 +65,7 @@ class Watchdog:
     def probe(self) -> None:
         """Leave a probe, if none is under way: so that a hub hogged by no job is noticed too. Called at each beat."""
         if self._probe is None or self._probe.turned:
-            self._leave_probe(time.monotonic())
+            self._leave_probe(_monotonic())
 
     def look(self, now: float) -> float:
         """Look for jobs that are overdue, and do what is due; return after how many seconds to look again."""
@@ -102,7 +104,7 @@ class Watchdog:
             return
         slot = self._slots.by_greenlet.get(getcurrent())
         job = _job_of(slot) if slot is not None and slot.armed else None
-        now = time.monotonic()
+        now = _monotonic()
         if job is not None and job.due <= now:
             raise job.blow(now, HIT_AGAIN_S)
 
@@ -129,7 +131,7 @@ class Watchdog:
     def _tell(self, job: RunningJob | None) -> str:
         if job is None:
             return "what hogs it is no job of a slot"
-        return f"job {job.job_id} ({job.task_name}) is {time.monotonic() - job.deadline:.1f} s over its limit"
+        return f"job {job.job_id} ({job.task_name}) is {_monotonic() - job.deadline:.1f} s over its limit"
 
 
 def _job_of(slot: Slot) -> RunningJob | None:

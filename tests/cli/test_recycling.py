@@ -32,7 +32,7 @@ def note(file: str, number: int) -> None:
 def leak(file: str, number: int) -> None:
     kept.append(b"x" * 2**20)
     note(file, number)
-    time.sleep(0.02)
+    time.sleep(0.05)
 
 @queue.task(timeout=0.2)
 def stuck() -> None:
@@ -103,12 +103,12 @@ def test_processes_that_are_recycled_drain_everything_each_job_once(work: Work) 
 
 def test_process_that_has_grown_too_large_is_followed_by_a_fresh_one(work: Work) -> None:
     work.enqueue("leak", 300)
-    program = work.worker("--max-rss", "150M", "--workers", "2", "--processes", "2", "--burst")
+    program = work.worker("--max-rss", "100M", "--workers", "2", "--processes", "2", "--burst")
 
     assert program.end(60)[0] == 0, program.said
     assert work.is_done_once(300)
     assert len({pid for pid, _ in work.noted()}) >= 3
-    assert program.count("(max_rss 150 MiB)") >= 1
+    assert program.count("(max_rss 100 MiB)") >= 1
     assert program.count("started again") == 0
 
 

@@ -349,11 +349,12 @@ def test_each_way_to_fail_is_a_dead_letter_with_its_reason_and_the_worker_goes_o
     assert program.end()[0] == 0, program.said
 
 
-def test_job_that_swallows_its_time_out_is_stopped_and_reported(client: Client) -> None:
+def test_job_that_swallows_its_time_out_is_given_up_and_reported(client: Client) -> None:
     program = client.ready_worker()
     client.enqueue("swallows")
     wait_until(lambda: client.stats()["dead"] == 1, 20)
-    assert client.dead()["swallows"]["reason"] == "timed_out"
+    assert client.dead()["swallows"]["reason"] == "stuck"
+    assert "1 of 50 are gone" in program.said
     program.send(signal.SIGTERM)
     assert program.end()[0] == 0, program.said
 

@@ -31,7 +31,7 @@ class Hub:
         self.watchdog.kill = self.kill
         self.watchdog.die = self.deaths.append
         monkeypatch.setattr(self.watchdog, "_hog", lambda: self.hog)
-        monkeypatch.setattr(watchdog, "time", SimpleNamespace(monotonic=lambda: self.now))
+        monkeypatch.setattr(watchdog, "_monotonic", lambda: self.now)
 
     @staticmethod
     def slot(number: int, deadline: float) -> Any:
