@@ -53,7 +53,9 @@ def scene_of_a_meddler(what: str) -> dict[str, Any]:
         real = time.monotonic
         (before,) = queue.store.workers()
         meddles.enqueue().wait(5)
-        time.sleep(1.5)  # as long as the worker needs to notice
+        for _ in range(15):  # as long as the worker needs to notice; and another may find that its lease is over
+            time.sleep(0.1)
+            queue.store.fence()
         job = hogs.options(job_id="hog").enqueue()
         until(lambda: dead(queue))
         time.monotonic = real

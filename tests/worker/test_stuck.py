@@ -225,6 +225,36 @@ def test_stuck_job_is_given_up_in_a_drain_too_which_is_not_held_by_it_and_stays_
     assert scene["left"] - scene["began"] < 10
 
 
+def scene_of_a_job_that_swallows_the_end_of_the_grace() -> dict[str, Any]:
+    from gqueue.worker import process
+
+    process.CLEAN_UP_S = 3.5  # long enough to be hit four times, in place of the two of a real end
+    queue = gqueue.Queue("q", "memory:", lease=1.5)
+    blows: list[float] = []
+
+    @queue.task
+    def lasts() -> None:
+        swallow([], blows)
+
+    def script(worker: Any) -> None:
+        job = lasts.enqueue()
+        until(lambda: worker.state.running)
+        worker.drain()
+        until(lambda: not queue.stats().workers)
+        tell(status=job.status(), blows=len(blows), lost=worker.state.lost)
+        time.sleep(30)
+
+    perform(queue, script, slots=8, grace_ms=100)
+    return {}
+
+
+def test_job_that_swallows_the_end_of_the_grace_is_given_back_and_not_buried() -> None:
+    scene = play(scene_of_a_job_that_swallows_the_end_of_the_grace)
+
+    assert (scene["status"], scene["lost"], scene.code) == ("ready", 0, 0)
+    assert scene["blows"] >= 3
+
+
 def scene_of_code_that_runs_after_the_task() -> dict[str, Any]:
     queue = gqueue.Queue("q", "memory:", lease=1.5)
     is_quick = quick(queue)
