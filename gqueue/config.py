@@ -12,7 +12,8 @@ import re
 from collections.abc import Mapping, MutableMapping
 from datetime import timedelta
 from pathlib import Path
-from urllib.parse import parse_qs, urlsplit
+from typing import NoReturn
+from urllib.parse import parse_qs, parse_qsl, unquote, urlencode, urlsplit
 
 from attrs import field, frozen
 
@@ -30,6 +31,8 @@ Seconds = float | timedelta
 
 
 URL_FORM = "redis://[[user]:password@]host[:port][/db], rediss://... for TLS, or unix://[:password@]/path?db=0"
+SENTINEL_FORM = "redis+sentinel://[[user]:password@]host[:26379],host[:26379].../SERVICE[/db], or rediss+sentinel://..."
+SENTINEL_PORT = 26379
 
 
 def redis_url(url: str | None, environ: Mapping[str, str] = os.environ) -> str:
@@ -56,16 +59,26 @@ def check_url(url: object, source: str = "") -> str:
         return url
     wrong = _wrong_in(url)
     if wrong:
+        form = SENTINEL_FORM if is_of_sentinels(url) else f"{URL_FORM}, embedded: or memory:"
         raise BadSetting(
-            f"{masked(url)}{source} is no URL of a Redis server: {wrong}; expected {URL_FORM}, embedded: or memory:; "
+            f"{masked(url)}{source} is no URL of a Redis server: {wrong}; expected {form}; "
             "special characters of a password are written as %XX"
         )
     return url
 
 
 def _wrong_in(url: str) -> str:
+    if is_of_sentinels(url):
+        try:
+            read_sentinels(url)
+        except ValueError as error:
+            return str(error)
+        return ""
     if not url.startswith(("redis://", "rediss://", "unix://")):
-        return "it begins with none of redis://, rediss://, unix://, embedded:, memory:"
+        return (
+            "it begins with none of redis://, rediss://, unix://, redis+sentinel://, rediss+sentinel://, "
+            "embedded:, memory:"
+        )
     try:
         parts = urlsplit(url)
         port = parts.port if parts.scheme != "unix" else None
@@ -82,11 +95,71 @@ def _wrong_in(url: str) -> str:
     return ""
 
 
+@frozen
+class Sentinels:
+    """What a URL of sentinels says.
+
+    Args:
+        server_url: the URL of a server that they name, but for its host and port, which are `named:0`.
+        hosts: host and port of each sentinel, in the order given.
+        service: the name under which they watch the master.
+        username, password: for the sentinels themselves; None: they ask for none.
+    """
+
+    server_url: str
+    hosts: tuple[tuple[str, int], ...]
+    service: str
+    username: str | None
+    password: str | None
+
+
+def is_of_sentinels(url: str) -> bool:
+    """Return whether *url* names sentinels instead of a server."""
+    return url.startswith(("redis+sentinel://", "rediss+sentinel://"))
+
+
+def read_sentinels(url: str) -> Sentinels:
+    """Return what a URL of sentinels says; raise ValueError, which tells what is wrong and shows no password."""
+    # By hand: urlsplit refuses an IPv6 address that is not the first host.
+    parts = re.fullmatch(r"(rediss?)\+sentinel://(?:([^@/?#]*)@)?([^/?#@]*)(/[^?#]*)?(?:\?([^#]*))?", url, re.DOTALL)
+    if parts is None:
+        _refuse("it cannot be read")
+    scheme, who, hosts, path, query = parts.groups(default="")
+    names = [part for part in path.split("/")[1:] if part]
+    if not names:
+        _refuse("the name of the service is missing, behind the hosts and a /")
+    if len(names) > 2 or not all(re.fullmatch("[0-9]+", db) for db in names[1:]):
+        _refuse("behind the service only a database may stand, which must be a number")
+    options = parse_qsl(query, keep_blank_values=True)
+    if not all(re.fullmatch("[0-9]+", value) for name, value in options if name == "db"):
+        _refuse("the database must be a number")
+    own = {name: value for name, value in options if name in ("sentinel_username", "sentinel_password")}
+    rest = urlencode([(name, value) for name, value in options if name not in own])
+    return Sentinels(
+        server_url=f"{scheme}://{who + '@' if who else ''}named:0/{''.join(names[1:])}{'?' + rest if rest else ''}",
+        hosts=tuple(_host(host) for host in hosts.split(",")),
+        service=unquote(names[0]),
+        username=own.get("sentinel_username"),
+        password=own.get("sentinel_password"),
+    )
+
+
+def _host(text: str) -> tuple[str, int]:
+    found = re.fullmatch(r"(?:\[([0-9A-Fa-f:.%]+)\]|([^\[\]:\s]+))(?::([0-9]{1,5}))?", text)
+    if found is None or not 0 < int(found[3] or SENTINEL_PORT) < 65536:
+        _refuse("a sentinel's host cannot be read, or its port is no number from 1 to 65535")
+    return found[1] or found[2], int(found[3] or SENTINEL_PORT)
+
+
+def _refuse(why: str) -> NoReturn:
+    raise ValueError(why)
+
+
 def masked(url: str) -> str:
     """Return *url* without the passwords in it, for people to read; before an @, of what is no URL nothing is left."""
+    url = re.sub(r"([?&]\w*password=)[^&#]*", r"\1***", url)
     url = re.sub(r"^([\w+.-]+://[^:@/?#]*):.*@", r"\1:***@", url, flags=re.DOTALL)
-    url = re.sub(r"^(?![\w+.-]+://).*@", "***@", url, flags=re.DOTALL)
-    return re.sub(r"([?&]\w*password=)[^&#]*", r"\1***", url)
+    return re.sub(r"^(?![\w+.-]+://).*@", "***@", url, flags=re.DOTALL)
 
 
 def url_is_given(url: str | None, environ: Mapping[str, str] = os.environ) -> bool:

@@ -46,8 +46,9 @@ class Queue:
 
     Args:
         name: of the queue in Redis; all processes that use this name and server share it.
-        url: redis://, rediss:// or unix://; `embedded:` for a private server; `memory:` for this process alone. None:
-            GQUEUE_REDIS_URL, else REDIS_URL, else redis://localhost:6379/0.
+        url: redis://, rediss:// or unix://; redis+sentinel://HOST,HOST,.../SERVICE for a master that sentinels watch;
+            `embedded:` for a private server; `memory:` for this process alone. None: GQUEUE_REDIS_URL, else REDIS_URL,
+            else redis://localhost:6379/0.
         capacity: most jobs that may wait (ready, scheduled, retried); an operator's `set_capacity` overrules it.
         lease: seconds that a worker may be silent before its jobs run elsewhere.
         result_ttl: seconds that results are kept unless task or job say otherwise; 0: not at all.

@@ -8,6 +8,7 @@ import socket
 import subprocess
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import redis
@@ -44,13 +45,25 @@ class Server:
     Args:
         appendonly: keep an AOF, fsynced always: what was answered survives `kill`.
         tcp: listen on a free port of 127.0.0.1 too.
+        replica_of: a server with a port, whose replica this one is from its start on.
+        program: what to run, instead of the server that is tested with.
         settings: further settings, as in redis.conf.
     """
 
-    def __init__(self, *, appendonly: bool = False, tcp: bool = False, **settings: str) -> None:
+    def __init__(
+        self,
+        *,
+        appendonly: bool = False,
+        tcp: bool = False,
+        replica_of: "Server | None" = None,
+        program: str = "",
+        **settings: str,
+    ) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="gq", dir="/tmp"))
         self.socket = self.folder / "s"
         self.port = free_port() if tcp else 0
+        self._program = program
+        self._replica_of = replica_of
         self._settings = {
             "port": str(self.port),
             "bind": "127.0.0.1",
@@ -61,6 +74,7 @@ class Server:
             "appendonly": "yes" if appendonly else "no",
             "appendfsync": "always" if appendonly else "no",
             "daemonize": "no",
+            "repl-diskless-sync-delay": "0",
             **{name.replace("_", "-"): value for name, value in settings.items()},
         }
         self.process: subprocess.Popen[bytes] | None = None
@@ -78,13 +92,17 @@ class Server:
     def client(self) -> redis.Redis:
         """Return a plain client, for looking and for meddling."""
         never = redis.retry.Retry(redis.backoff.NoBackoff(), 0)
-        return redis.Redis(unix_socket_path=str(self.socket), protocol=2, socket_timeout=10, retry=never)
+        password = self._settings.get("requirepass")
+        path = str(self.socket)
+        return redis.Redis(unix_socket_path=path, password=password, protocol=2, socket_timeout=10, retry=never)
 
     def start(self) -> "Server":
         """Start, and wait until it answers."""
-        command = [executable()]
+        command = [self._program or executable()]
         for name, value in self._settings.items():
             command += [f"--{name}", value]
+        if self._replica_of is not None:
+            command += ["--replicaof", "127.0.0.1", str(self._replica_of.port)]
         quiet = subprocess.DEVNULL
         self.process = subprocess.Popen(command, stdout=quiet, stderr=quiet, preexec_fn=die_with_the_tests)
         deadline = time.monotonic() + 20
@@ -138,6 +156,168 @@ class Server:
         self.process.send_signal(signal.SIGCONT)
         self.process.send_signal(signal_number)
         self.process.wait(20)
+
+
+class Sentinels:
+    """A master, its replica, and three sentinels that watch them; `url` is for gqueue.
+
+    A server that was killed and is started again says that it is a master until the sentinels tell it otherwise, as
+    one does whose configuration was not rewritten.
+
+    Args:
+        appendonly: of both servers.
+        down_after_ms: a master that is silent for so long is replaced.
+        password: of the sentinels; "": none.
+        settings: of both servers, as in redis.conf.
+    """
+
+    SERVICE = "gq-test"
+
+    def __init__(
+        self, *, appendonly: bool = False, down_after_ms: int = 500, password: str = "", **settings: str
+    ) -> None:
+        first = Server(appendonly=appendonly, tcp=True, **settings)
+        self.servers = (first, Server(appendonly=appendonly, tcp=True, replica_of=first, **settings))
+        self.ports = tuple(free_port() for _ in range(3))
+        self.folder = Path(tempfile.mkdtemp(prefix="gq", dir="/tmp"))
+        self._down_after_ms, self._password = down_after_ms, password
+        self._processes: list[subprocess.Popen[bytes]] = []
+
+    @property
+    def url(self) -> str:
+        """Return the URL that names the sentinels."""
+        hosts = ",".join(f"127.0.0.1:{port}" for port in self.ports)
+        own = f"?sentinel_password={self._password}" if self._password else ""
+        return f"redis+sentinel://{hosts}/{self.SERVICE}{own}"
+
+    def start(self) -> "Sentinels":
+        """Start all five; wait until the replica is in step and all sentinels know each other."""
+        for server in self.servers:
+            server.start()
+        master, replica = self.servers
+        _wait(lambda: in_step(replica), "the replica is in step")
+        for port in self.ports:
+            conf = self.folder / f"{port}.conf"
+            lines = [
+                f"port {port}",
+                "bind 127.0.0.1",
+                f"dir {self.folder}",
+                f"logfile {self.folder / f'{port}.log'}",
+                f"sentinel monitor {self.SERVICE} 127.0.0.1 {master.port} 2",
+                f"sentinel down-after-milliseconds {self.SERVICE} {self._down_after_ms}",
+                f"sentinel failover-timeout {self.SERVICE} 4000",
+            ]
+            if self._password:
+                lines += [f"requirepass {self._password}", f"sentinel sentinel-pass {self._password}"]
+            conf.write_text("\n".join(lines) + "\n")
+            quiet = subprocess.DEVNULL
+            command = [executable(), str(conf), "--sentinel"]
+            self._processes.append(
+                subprocess.Popen(command, stdout=quiet, stderr=quiet, preexec_fn=die_with_the_tests)
+            )
+        _wait(lambda: all(self._knows_all(port) for port in self.ports), "the sentinels know each other")
+        return self
+
+    def master(self) -> Server | None:
+        """Return the server that most sentinels name, None if they are not of one mind."""
+        named = [self._ask(port, "GET-MASTER-ADDR-BY-NAME", self.SERVICE) for port in self.ports]
+        for server in self.servers:
+            if sum(bool(place) and int(place[1]) == server.port for place in named) >= 2:
+                return server
+        return None
+
+    def replica(self) -> Server:
+        """Return the other one."""
+        return next(server for server in self.servers if server is not self.master())
+
+    def failover(self, seconds: float = 30.0) -> Server:
+        """Have a sentinel make the replica the master, as an operator would; return the new master."""
+        before = self.master()
+
+        def asked() -> bool:
+            return bool(self._ask(self.ports[0], "FAILOVER", self.SERVICE))
+
+        _wait(asked, "the sentinel found a replica to take over", seconds)
+        return self.wait_for_another(before, seconds)
+
+    def wait_for_another(self, before: Server | None, seconds: float = 30.0) -> Server:
+        """Wait until the sentinels name another master than *before*, and it says so too; return it."""
+
+        def another() -> bool:
+            now = self.master()
+            return now is not None and now is not before and role(now) == "master"
+
+        _wait(another, "another server is the master", seconds)
+        now = self.master()
+        assert now
+        return now
+
+    def stop_sentinel(self, number: int) -> None:
+        """Kill one of the sentinels."""
+        self._processes[number].kill()
+        self._processes[number].wait(20)
+
+    def remove(self) -> None:
+        """Kill all, and remove their directories."""
+        for process in self._processes:
+            process.kill()
+        for process in self._processes:
+            process.wait(20)
+        for server in self.servers:
+            server.remove()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def __enter__(self) -> "Sentinels":
+        """Start them."""
+        try:
+            return self.start()
+        except BaseException:
+            self.remove()
+            raise
+
+    def __exit__(self, *_: object) -> None:
+        """Remove them."""
+        self.remove()
+
+    def _ask(self, port: int, *command: str) -> list[bytes] | bool | dict[str, object] | None:
+        never = redis.retry.Retry(redis.backoff.NoBackoff(), 0)
+        password = self._password or None
+        try:
+            with redis.Redis(port=port, protocol=2, socket_timeout=5, retry=never, password=password) as client:
+                return client.execute_command("SENTINEL", *command)
+        except redis.RedisError:
+            return None
+
+    def _knows_all(self, port: int) -> bool:
+        others = self._ask(port, "SENTINELS", self.SERVICE) or []
+        replicas = self._ask(port, "REPLICAS", self.SERVICE) or []
+        return len(others) == 2 and len(replicas) == 1
+
+
+def role(server: Server) -> str:
+    """Return what *server* says it is: master, slave; "" if it does not answer."""
+    try:
+        with server.client() as client:
+            return str(client.info("replication")["role"])
+    except redis.RedisError:
+        return ""
+
+
+def in_step(replica: Server) -> bool:
+    """Return whether *replica* is connected to its master and has all of its data so far."""
+    try:
+        with replica.client() as client:
+            return client.info("replication").get("master_link_status") == "up"
+    except redis.RedisError:
+        return False
+
+
+def _wait(condition: Callable[[], bool], what: str, seconds: float = 30.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            raise RuntimeError(f"within {seconds:g} s it did not come to this: {what}")
+        time.sleep(0.05)
 
 
 def die_with_the_tests() -> None:

@@ -105,8 +105,8 @@ def redis(function: _F) -> _F:
         "--redis",
         "url",
         metavar="URL",
-        help="redis://, rediss://, unix:// or embedded:  [env var: GQUEUE_REDIS_URL, else REDIS_URL; "
-        "default: redis://localhost:6379/0]",
+        help="redis://, rediss://, unix://, redis+sentinel://HOST,HOST,.../SERVICE or embedded:  "
+        "[env var: GQUEUE_REDIS_URL, else REDIS_URL; default: redis://localhost:6379/0]",
     )(function)
 
 

@@ -21,7 +21,8 @@ def open_store(url: str, name: str, rules: "Rules", *, retry_for_ms: int = 10_00
     """Return a store of the queue *name* at *url*; it connects when it is first used.
 
     `memory:` (or `memory:ANYTHING`) is a queue of this process, one for each url and name; `embedded:` a private
-    redis-server of this user; else a URL that redis-py knows: redis://, rediss://, unix://.
+    redis-server of this user; else a URL that redis-py knows (redis://, rediss://, unix://), or of sentinels that
+    know where the server is: redis+sentinel://, rediss+sentinel://.
 
     Args:
         retry_for_ms: how long a call is tried again while Redis is away, before it raises StoreUnavailable.
@@ -36,12 +37,12 @@ def open_store(url: str, name: str, rules: "Rules", *, retry_for_ms: int = 10_00
         from gqueue import embedded
 
         url = embedded.serve()
-    elif scheme not in ("redis", "rediss", "unix"):
+    elif scheme not in ("redis", "rediss", "unix", "redis+sentinel", "rediss+sentinel"):
         from gqueue.config import masked
 
         raise BadSetting(
             f"{masked(url)!r} is no URL of a queue's store: "
-            "it begins with redis://, rediss://, unix://, embedded: or memory:"
+            "it begins with redis://, rediss://, unix://, redis+sentinel://, rediss+sentinel://, embedded: or memory:"
         )
     from gqueue.store.redis import RedisStore
 

@@ -19,6 +19,7 @@ from gqueue.store import rights
 from gqueue.store.connection import Address, Argument, Link, pack
 from gqueue.store.keys import Keys
 from gqueue.store.outage import moved_to, why
+from gqueue.store.sentinel import address_of
 
 REPLY_S = 5.0
 """How long the connection and each reply may take."""
@@ -69,7 +70,7 @@ def rights_missing(url: str, queue: str, role: str) -> list[str]:
 
 
 def _address(url: str) -> Address:
-    return Address(url)
+    return address_of(url)
 
 
 def _meta(address: Address, queue: str) -> tuple[Address, Mapping[str, str] | None]:

@@ -50,22 +50,39 @@ class LanesClosed(Exception):
     """The store was closed, or its process forked, while a connection was asked for."""
 
 
-class _RedisConnection(Protocol):
+class RedisConnection(Protocol):
     """What is used of redis-py's Connection, of every version from 5.0 on."""
 
-    def connect(self) -> None: ...
-    def disconnect(self) -> None: ...
-    def send_packed_command(self, command: list[bytes], check_health: bool = True) -> None: ...
-    def read_response(self) -> Any: ...
-    def can_read(self, timeout: float) -> bool: ...
+    def connect(self) -> None:
+        """Open it: TLS, user and password, database."""
+        ...
+
+    def disconnect(self) -> None:
+        """Close it."""
+        ...
+
+    def send_packed_command(self, command: list[bytes], check_health: bool = True) -> None:
+        """Send what `pack` made."""
+        ...
+
+    def read_response(self) -> Any:
+        """Return the next reply; raise it, if it is an error."""
+        ...
+
+    def can_read(self, timeout: float) -> bool:
+        """Return whether something came within *timeout* seconds."""
+        ...
 
 
 class Address:
     """Where a server is and how to talk to it; *shown* is its URL with the password masked."""
 
-    def __init__(self, url: str) -> None:
-        """Read *url*; raise BadSetting if it is none, without showing what may be a part of a password."""
-        self.shown = masked(url)
+    def __init__(self, url: str, shown: str | None = None) -> None:
+        """Read *url*; raise BadSetting if it is none, without showing what may be a part of a password.
+
+        *shown* stands for the URL where people read it, if it is another.
+        """
+        self.shown = shown or masked(url)
         try:
             options = dict(_parse_url(url))
             parts = urlsplit(url)
@@ -81,7 +98,7 @@ class Address:
         self._make: Callable[..., Any] = options.pop("connection_class", Connection)
         self._options = {name: value for name, value in options.items() if name not in (*_OURS, *_RETRIES)}
         try:
-            self._connection(1.0)
+            self.connection(1.0)
         except (TypeError, ValueError, RedisError) as error:
             raise BadSetting(f"{self.shown}: redis-py does not take an option of this URL: {error}") from None
 
@@ -91,22 +108,27 @@ class Address:
         options = self._options
         return str(options.get("path") or f"{options.get('host', 'localhost')}:{options.get('port', 6379)}")
 
-    def moved_to(self, host: str, port: int) -> "Address":
-        """Return the same kind of connection to another node of a cluster."""
+    def moved_to(self, host: str, port: int, **options: Any) -> "Address":
+        """Return the same kind of connection to another host, as to another node of a cluster; *options* of redis-py.
+
+        An empty *host* is the same one.
+        """
         other = object.__new__(Address)
         other.shown, other._make = f"{self.shown} (at {host}:{port})", self._make
-        other._options = {**self._options, "host": host or self._options.get("host", "localhost"), "port": port}
+        host = host or self._options.get("host", "localhost")
+        other._options = {**self._options, "host": host, "port": port, **options}
         return other
 
     def link(self, reply_timeout: float) -> "Link":
         """Return a connection that is not open yet. *reply_timeout* in seconds: for each wait on the socket."""
-        return Link(self._connection(reply_timeout))
+        return Link(self.connection(reply_timeout))
 
-    def _connection(self, reply_timeout: float) -> _RedisConnection:
+    def connection(self, reply_timeout: float) -> RedisConnection:
+        """Return a connection of redis-py's that is not open yet."""
         options = {"socket_connect_timeout": reply_timeout, **self._options, "socket_timeout": reply_timeout}
         connection = self._make(protocol=2, **options)
         connection.socket_timeout = reply_timeout  # redis-py 5.0.0 forgets it for unix sockets
-        return cast(_RedisConnection, connection)
+        return cast(RedisConnection, connection)
 
 
 class Link:
@@ -115,7 +137,7 @@ class Link:
     *fresh*: it was not opened yet; *stopped*: its holder is to drop it, and not to wait on.
     """
 
-    def __init__(self, connection: _RedisConnection) -> None:
+    def __init__(self, connection: RedisConnection) -> None:
         self._connection = connection
         self._closing = threading.Lock()
         self.fresh, self.stopped = True, False
@@ -124,6 +146,11 @@ class Link:
         """Connect; the errors are those of redis-py."""
         self.fresh = False
         self._connection.connect()
+
+    @property
+    def outdated(self) -> bool:
+        """Return whether it is known by now that another server is the one to talk to."""
+        return False
 
     def exchange(self, packed: bytes) -> Any:
         """Send one command and return the reply; the errors are those of redis-py."""

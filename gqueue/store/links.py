@@ -43,13 +43,20 @@ class Links:
         if self.closed:
             raise LanesClosed
         place = (kind, self._owner())
-        idle = self._idle[place]
-        try:
-            link = idle.pop()
-        except IndexError:
-            link = self.address.link(WAIT_TIMEOUT_S)
+        link = self._idle_one(place) or self.address.link(WAIT_TIMEOUT_S)
         self._waiting[link] = place
         return link
+
+    def _idle_one(self, place: tuple[str, int]) -> Link | None:
+        idle = self._idle[place]
+        while True:
+            try:
+                link = idle.pop()
+            except IndexError:
+                return None
+            if not link.outdated:  # one that only listens would not notice that another server took over
+                return link
+            link.close()
 
     def give_waiting(self, kind: str, link: Link) -> None:
         """Give a waiting connection back after a complete reply."""

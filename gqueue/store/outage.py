@@ -40,8 +40,13 @@ class Fault(Enum):
     FATAL = "trying again would not help"
 
 
+class UnknownService(exceptions.RedisError):
+    """Every sentinel was asked, and none watches a master of this name."""
+
+
 _CLASSES: tuple[tuple[type[Exception], Fault], ...] = (
     (exceptions.AuthenticationError, Fault.REFUSED),
+    (UnknownService, Fault.REFUSED),
     (exceptions.ConnectionError, Fault.AWAY),
     (exceptions.TimeoutError, Fault.AWAY),
     (exceptions.ReadOnlyError, Fault.AWAY),

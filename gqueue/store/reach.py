@@ -8,7 +8,8 @@ from redis.exceptions import BusyLoadingError, RedisError
 
 from gqueue.errors import StoreUnavailable
 from gqueue.store import server as servers
-from gqueue.store.connection import Address, pack
+from gqueue.store.connection import pack
+from gqueue.store.sentinel import address_of
 
 CONNECT_S = 5.0
 """How long the connection and each reply may take: two lost SYNs, which are sent again after 1 and 3 seconds."""
@@ -29,7 +30,7 @@ def check(url: str) -> str:
         from gqueue import embedded
 
         url = embedded.serve()
-    address = Address(url)
+    address = address_of(url)
     link = address.link(CONNECT_S)
     try:
         link.open()

@@ -32,8 +32,9 @@ from gqueue.errors import LeaseLost, NotLapsed, StaleCall
 from gqueue.store import replies, scripts
 from gqueue.store.base import Wait
 from gqueue.store.client import Client
-from gqueue.store.connection import Address, Argument
+from gqueue.store.connection import Argument
 from gqueue.store.keys import Keys
+from gqueue.store.sentinel import address_of
 from gqueue.store.server import Server
 from gqueue.store.snapshot import snapshot
 
@@ -47,7 +48,7 @@ class RedisStore:
     """A Store (see store.base) in Redis. Connects when it is first used; a forked child connects anew.
 
     Args:
-        url: redis://, rediss:// or unix://.
+        url: redis://, rediss://, unix://, redis+sentinel:// or rediss+sentinel://.
         retry_for_ms: how long a call is tried again while Redis is away.
 
     Raises:
@@ -62,7 +63,7 @@ class RedisStore:
         self._keys = Keys(name)
         self._scripts = _load()
         self._client = client or Client(
-            Address(url),
+            address_of(url),
             name,
             (b"ZREM", self._keys("ready"), b""),  # which producers may do, too
             retry_for=retry_for_ms / 1000,
