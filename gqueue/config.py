@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import NoReturn
 from urllib.parse import parse_qs, parse_qsl, unquote, urlencode, urlsplit
 
-from attrs import field, frozen
+from attrs import evolve, field, frozen
 
+from gqueue.core.durability import Durability, durability
 from gqueue.core.model import Rules
 from gqueue.errors import BadSetting
 
@@ -25,6 +26,9 @@ DEFAULT_CAPACITY = 100_000
 DEFAULT_LEASE_S = 30.0
 DEFAULT_RESULT_TTL_S = 300.0
 DEFAULT_TIMEOUT_S = 60.0
+DEFAULT_DURABLE_S = 1.0
+MAX_DURABLE_S = 60.0
+"""The wait holds a connection; and with `retry_for`, 300 s at most, it ends before the record of the call does."""
 MAX_SECONDS = 10 * 365 * 86_400.0
 
 Seconds = float | timedelta
@@ -207,6 +211,21 @@ def to_wait_ms(value: Seconds | None, default: int | None = None) -> int | None:
     return None if value == math.inf else to_ms("wait_timeout", value)
 
 
+def to_durability(
+    wanted: str | None, timeout: Seconds | None, default: Durability | None, default_timeout_ms: int
+) -> Durability | None:
+    """Return what `durable` and `durable_timeout` ask for, None for nothing; None of both stands for the defaults."""
+    timeout_ms = default_timeout_ms if timeout is None else to_durable_ms(timeout)
+    if wanted is not None:
+        return durability(wanted, timeout_ms)
+    return default and evolve(default, timeout_ms=timeout_ms)
+
+
+def to_durable_ms(timeout: Seconds) -> int:
+    """Return a durable_timeout as whole milliseconds; raise BadSetting."""
+    return to_ms("durable_timeout", timeout, least=0.001, most=MAX_DURABLE_S)
+
+
 def to_count(name: str, value: object, *, least: int = 1, most: int = 2**31 - 1) -> int:
     """Return *value* if it is an int in [least, most]; raise BadSetting."""
     if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
@@ -375,6 +394,8 @@ class QueueSettings:
     wait_ms: int | None = None
     failpoints: tuple[Failpoint, ...] = ()
     signing_keys: SigningKeys = SigningKeys({})
+    durable: Durability | None = None
+    durable_ms: int = 1_000
 
 
 @frozen

@@ -57,6 +57,35 @@ class StoreUnavailable(GqueueError, ConnectionError):
         super().__init__(what)
 
 
+class DurabilityUnconfirmed(GqueueError):
+    """The jobs are in the queue and will run, but so many replicas, or the disk, had not confirmed them in time.
+
+    `job_ids` are those jobs. `wanted` and `got` are in the words of `durable`, as in `replicas:2` and `replicas:1`;
+    `admitted` holds the ids of all jobs of the batch that are in, in order. To wait again, enqueue them again under
+    the same ids: that adds nothing.
+    """
+
+    def __init__(
+        self, queue: str, job_ids: tuple[str, ...], wanted: str, got: str, admitted: tuple[str, ...] = ()
+    ) -> None:
+        self.queue, self.job_ids, self.wanted, self.got, self.admitted = queue, job_ids, wanted, got, admitted
+        which = f"job {job_ids[0]} is" if len(job_ids) == 1 else f"{len(job_ids)} jobs, from {job_ids[0]} on, are"
+        super().__init__(
+            f"queue {queue!r}: {which} in and will run, but not as safe as asked for: durable={wanted!r}, and within "
+            f"durable_timeout there was {got!r}. A loss of the server now may lose them; "
+            "enqueue again under the same id to wait again."
+        )
+
+
+class DurabilityUnsupported(GqueueError):
+    """The store cannot tell whether jobs are as durable as asked for; `job_ids` are in the queue nevertheless."""
+
+    def __init__(self, queue: str, wanted: str, why: str, job_ids: tuple[str, ...] = ()) -> None:
+        self.queue, self.wanted, self.why, self.job_ids = queue, wanted, why, job_ids
+        fate = f"{len(job_ids)} jobs, from {job_ids[0]} on, are in and will run" if job_ids else "nothing was enqueued"
+        super().__init__(f"queue {queue!r}: durable={wanted!r} cannot be had: {why}; {fate}")
+
+
 class StoreTooOld(GqueueError):
     """The server is older than what the scripts need: Redis 6.2, or any Valkey."""
 

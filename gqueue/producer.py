@@ -17,9 +17,10 @@ from typing import TYPE_CHECKING, Any
 
 from gqueue import failpoints
 from gqueue.config import QueueSettings
+from gqueue.core.durability import Durability
 from gqueue.core.model import Admission, NewJob, Ticket, WhenFull
 from gqueue.core.producer import Step, next_step, policy, refusal, too_late_to_send_again
-from gqueue.errors import QueueFull, StaleCall, StoreUnavailable
+from gqueue.errors import DurabilityUnconfirmed, QueueFull, StaleCall, StoreUnavailable
 from gqueue.job import carried, current
 from gqueue.lanes import Lanes
 from gqueue.line import Line, Waiter
@@ -41,11 +42,16 @@ _logger = logging.getLogger("gqueue.producer")
 class Batch:
     """Jobs on their way in: one call's worth, of which a growing prefix is in."""
 
-    __slots__ = ("before", "jobs", "rest")
+    __slots__ = ("before", "durable", "jobs", "rest")
 
-    def __init__(self, jobs: Sequence[NewJob], before: Sequence["JobHandle[Any]"] = ()) -> None:
+    def __init__(
+        self,
+        jobs: Sequence[NewJob],
+        before: Sequence["JobHandle[Any]"] = (),
+        durable: Durability | None = None,
+    ) -> None:
         self.jobs = self.rest = jobs
-        self.before = before
+        self.before, self.durable = before, durable
 
     def admitted(self) -> tuple[str, ...]:
         """Return the ids of what is in, with what went in before this batch."""
@@ -111,6 +117,7 @@ class Producer:
         Raises:
             QueueFull, StoreUnavailable: with the ids of what is in, and of what may be.
             StoreFull: nothing of the last call was written.
+            DurabilityUnconfirmed, DurabilityUnsupported.
         """
         settings, running = self.settings, current.get()
         served_here = running is not None and running.serves(settings.url, settings.name)
@@ -174,7 +181,14 @@ class Producer:
             try:
                 call = lane.call + 1
                 enqueue = partial(
-                    store.enqueue, lane.id, call, rest, when_full=when_full, capacity=capacity, ticket=ticket
+                    store.enqueue,
+                    lane.id,
+                    call,
+                    rest,
+                    when_full=when_full,
+                    capacity=capacity,
+                    ticket=ticket,
+                    durable=batch.durable,
                 )
                 self._at_enqueue()
                 reply = carried(partial(patience.until, until, enqueue))
@@ -201,7 +215,14 @@ class Producer:
             else:
                 self._lanes.give_back(lane)
                 batch.rest = rest[reply.accepted :]
+                if batch.durable is not None:
+                    self._check_safety(batch, batch.durable, rest, reply)
                 return reply
+
+    def _check_safety(self, batch: Batch, wanted: Durability, sent: Sequence[NewJob], reply: Admission) -> None:
+        if reply.safety is not None and not wanted.met_by(reply.safety):
+            ids = tuple(job.id for job in sent[: reply.accepted])
+            raise DurabilityUnconfirmed(self.settings.name, ids, str(wanted), str(reply.safety), batch.admitted())
 
     def _unavailable(self, error: StoreUnavailable, batch: Batch, may_be_in: bool) -> StoreUnavailable:
         ids = tuple(job.id for job in batch.rest)

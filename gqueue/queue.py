@@ -15,6 +15,7 @@ from typing import Any, ParamSpec, TypeVar, overload
 from gqueue import config
 from gqueue.config import (
     DEFAULT_CAPACITY,
+    DEFAULT_DURABLE_S,
     DEFAULT_LEASE_S,
     DEFAULT_RESULT_TTL_S,
     QueueSettings,
@@ -23,12 +24,14 @@ from gqueue.config import (
     redis_url,
     shown,
     to_count,
+    to_durability,
+    to_durable_ms,
     to_ms,
     to_wait_ms,
 )
 from gqueue.core.model import MOVE_LIMIT, Backoff, Rules, Stats, check_name
 from gqueue.core.producer import chunks
-from gqueue.errors import BadSetting, DuplicateTask, QueueFull, StoreUnavailable
+from gqueue.errors import BadSetting, DuplicateTask, DurabilityUnconfirmed, QueueFull, StoreUnavailable
 from gqueue.job import JobHandle, carried
 from gqueue.letters import DeadLetters
 from gqueue.producer import Batch, Producer
@@ -63,6 +66,9 @@ class Queue:
         signing_keys: keys with which records are signed, so that workers run no job of anybody else's: a dict of id ->
             key, or the text ID:KEY,ID:KEY; the first signs, all verify. A key is bytes (16 or more), or a text:
             hex:..., base64:..., or any of 32 characters or more. None: those of GQUEUE_SIGNING_KEYS; {}: none.
+        durable: what must have a job before its enqueue is done, unless its options say otherwise: 'replicas:N',
+            'fsync' or 'fsync+replicas:N'; None: the server's answer is enough.
+        durable_timeout: seconds to wait for that, at most 60, then DurabilityUnconfirmed.
         letters_max, letters_ttl, shed_max: how many dead letters are kept, how long, and how many that were shed.
 
     Raises:
@@ -83,6 +89,8 @@ class Queue:
         retry_for: Seconds = 10.0,
         wait_timeout: Seconds | None = None,
         signing_keys: Mapping[str, str | bytes] | str | None = None,
+        durable: str | None = None,
+        durable_timeout: Seconds = DEFAULT_DURABLE_S,
         letters_max: int = 10_000,
         letters_ttl: Seconds = timedelta(days=30),
         shed_max: int = 1_000,
@@ -98,6 +106,7 @@ class Queue:
             result_ttl_ms=to_ms("result_ttl", result_ttl),
             aging_per_second=float(aging_per_second),
         )
+        durable_ms = to_durable_ms(durable_timeout)
         self.settings = QueueSettings(
             name=check_name("queue", name),
             url=redis_url(url),
@@ -109,6 +118,8 @@ class Queue:
             wait_ms=to_wait_ms(wait_timeout),
             failpoints=failpoints(),
             signing_keys=config.signing_keys(signing_keys),
+            durable=to_durability(durable, None, None, durable_ms),
+            durable_ms=durable_ms,
         )
         self.dead = DeadLetters(self)
         self._records = (self.settings, _records(self.settings))
@@ -203,10 +214,10 @@ class Queue:
     def enqueue(self, job: PreparedJob[R]) -> JobHandle[R]:
         """Put a prepared job in, by its own policy; `task.enqueue(...)` prepares and enqueues in one.
 
-        Raises QueueFull, StoreFull, StoreUnavailable; this not if it may wait for ever.
+        Raises QueueFull, StoreFull, DurabilityUnconfirmed; StoreUnavailable, but not if it may wait for ever.
         """
         self._check_own(job)
-        self.producer.admit(Batch((job.new,)), job.when_full, job.wait_ms)
+        self.producer.admit(Batch((job.new,), durable=job.durable), job.when_full, job.wait_ms)
         return JobHandle(self, job.new.id)
 
     def enqueue_many(
@@ -215,6 +226,8 @@ class Queue:
         *,
         when_full: WhenFullName | None = None,
         wait_timeout: Seconds | None = None,
+        durable: str | None = None,
+        durable_timeout: Seconds | None = None,
     ) -> list[JobHandle[R]]:
         """Put many jobs in, in order, one round trip for each 1,000 jobs or 4 MiB; return their handles.
 
@@ -224,29 +237,37 @@ class Queue:
             when_full: for all of them; None: each as prepared.
             wait_timeout: seconds to wait without any of the jobs getting in, then QueueFull; with *when_full* only,
                 else it is as prepared. None: as the queue says, which is for ever unless given; math.inf: for ever.
+            durable: what must have each round trip's jobs before the next; None: as prepared. See Task.options.
+            durable_timeout: seconds to wait for that; with *durable* only.
 
         Raises:
-            QueueFull, StoreUnavailable: `admitted` holds the ids of those that are in. Any other error, also one of
-                *jobs* itself, has a note that tells how many are.
+            QueueFull, StoreUnavailable, DurabilityUnconfirmed: `admitted` holds the ids of those that are in. Any other
+                error, also one of *jobs* itself, has a note that tells how many are.
         """
         policy = None if when_full is None else to_when_full(when_full)
         if policy is None and wait_timeout is not None:
             raise BadSetting(
                 "enqueue_many: give when_full with wait_timeout; else each job waits as it was prepared to"
             )
+        if durable is None and durable_timeout is not None:
+            raise BadSetting(
+                "enqueue_many: give durable with durable_timeout; else each job is as it was prepared to be"
+            )
         wait_ms = to_wait_ms(wait_timeout, self.settings.wait_ms)
+        safe = to_durability(durable, durable_timeout, None, self.settings.durable_ms)
         handles: list[JobHandle[R]] = []
         producer = self.producer
         try:
             own = map(self._check_own, jobs)
-            for run in chunks(own, lambda job: len(job.new.record), lambda job: (job.when_full, job.wait_ms)):
-                batch = Batch([job.new for job in run], before=handles)
+            for run in chunks(own, lambda job: len(job.new.record), PreparedJob.policy):
+                wanted = run[0].durable if durable is None else safe
+                batch = Batch([job.new for job in run], before=handles, durable=wanted)
                 if policy is None:
                     producer.admit(batch, run[0].when_full, run[0].wait_ms)
                 else:
                     producer.admit(batch, policy, wait_ms)
                 handles.extend(JobHandle(self, job.id) for job in batch.jobs)
-        except (QueueFull, StoreUnavailable):
+        except (QueueFull, StoreUnavailable, DurabilityUnconfirmed):
             raise
         except BaseException as error:
             if handles:

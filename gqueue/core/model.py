@@ -12,6 +12,7 @@ from typing import NamedTuple, Protocol
 
 from attrs import field, frozen
 
+from gqueue.core.durability import Safety
 from gqueue.errors import BadName, BadSetting
 
 MAX_SEQUENCE = 2**52
@@ -213,7 +214,7 @@ class Admission:
 
     *accepted* jobs, a prefix of the batch, are in (those at the indexes *taken* had been before, under the same id).
     If some are not, *place* tells where the producer now stands in line (*ahead*: waiters before it), or is None:
-    refused. *depth* and *capacity* are those after the call.
+    refused. *depth* and *capacity* are those after the call. *safety* is what had the accepted ones, if that was asked.
     """
 
     accepted: int
@@ -222,6 +223,7 @@ class Admission:
     capacity: int
     place: Place | None = None
     ahead: int = 0
+    safety: Safety | None = None
 
 
 class Settlement(NamedTuple):

@@ -43,7 +43,10 @@ ROLES: Mapping[str, Role] = {
     "producer": Role(
         "enqueues, waits for results, cancels",
         ("enqueue", "renew_tickets", "leave_line", "look", "await_done", "cancel", "set_priority"),
-        (("BLPOP", "room:PRODUCER"), ("LPOP", "room:PRODUCER"), ("HGET", "progress"), ("SUBSCRIBE", ""), ("WAIT", "")),
+        (
+            *(("BLPOP", "room:PRODUCER"), ("LPOP", "room:PRODUCER"), ("HGET", "progress"), ("SUBSCRIBE", "")),
+            *(("PEXPIRE", "call:LANE"), ("WAIT", "")),  # for `durable`; servers before 7.2 know no WAITAOF to allow
+        ),
         listens=True,
     ),
     "worker": Role(

@@ -11,6 +11,7 @@ StoreUnavailable after having tried again for `retry_for`; those that are not nu
 from collections.abc import Sequence
 from typing import Any, Literal, Protocol
 
+from gqueue.core.durability import Durability
 from gqueue.core.model import (
     Admission,
     Ask,
@@ -60,6 +61,7 @@ class Store(Protocol):
         when_full: WhenFull,
         capacity: int,
         ticket: Ticket | None = None,
+        durable: Durability | None = None,
         now_ms: int | None = None,
     ) -> Admission:
         """Admit *jobs*, or a prefix of them, in order.
@@ -72,10 +74,12 @@ class Store(Protocol):
         Args:
             jobs: 1 to 1,000, of about 4 MiB together.
             capacity: most jobs that may wait, >= 1; an operator's set_capacity overrules it.
+            durable: wait until this holds of what was accepted, at most its time-out; the reply's *safety* tells.
 
         Raises:
             StaleCall: *call* is neither the next nor the last of the lane.
             StoreFull: Redis is at its maxmemory; nothing was written.
+            DurabilityUnsupported: of *durable* alone; where that can be known before, nothing was written.
         """
         ...
 

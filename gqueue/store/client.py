@@ -65,11 +65,17 @@ class Client:
         _CLIENTS.add(self)
 
     def call(
-        self, operation: str, parts: tuple[Argument, ...], script: Script | None = None, job_ids: tuple[str, ...] = ()
+        self,
+        operation: str,
+        parts: tuple[Argument, ...],
+        script: Script | None = None,
+        job_ids: tuple[str, ...] = (),
+        receive: Callable[[Link], Any] | None = None,
     ) -> Any:
         """Return the reply to a command, sent again while the server is away.
 
         *parts* is the command; of a *script*, EVALSHA and its sha are put before them. *job_ids* are for the error.
+        *receive* reads the reply, and may say more on the same connection; if that fails, all of it is done again.
 
         Raises:
             StoreUnavailable: no answer for `retry_for`, or the password is refused, or the store is closed; AllBusy:
@@ -95,7 +101,7 @@ class Client:
                 opened = sending = True
                 link.send(packed)
                 sending = False
-                reply = link.receive()
+                reply = link.receive() if receive is None else receive(link)
             except RedisError as error:
                 fault = fault_of(error)
                 if opened and fault in (Fault.FULL, Fault.FATAL, Fault.NO_SCRIPT) and link is not None:

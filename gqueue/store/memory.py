@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 from attrs import evolve
 
 from gqueue.core import scheduling
+from gqueue.core.durability import Durability
 from gqueue.core.model import (
     Admission,
     Ask,
@@ -33,6 +34,7 @@ from gqueue.core.model import (
 from gqueue.core.order import member
 from gqueue.core.scheduling import QueueState
 from gqueue.core.scheduling.state import best
+from gqueue.errors import DurabilityUnsupported
 from gqueue.store.base import Wait
 from gqueue.store.owners import owner
 from gqueue.store.parking import Parking
@@ -109,8 +111,12 @@ class MemoryStore:
         when_full: WhenFull,
         capacity: int,
         ticket: Ticket | None = None,
+        durable: Durability | None = None,
         now_ms: int | None = None,
     ) -> Admission:
+        if durable is not None:
+            why = "a queue in the memory of this process has neither replicas nor a disk"
+            raise DurabilityUnsupported(self.name, str(durable), why)
         now = _now(now_ms)
         return self._cell.apply(
             lambda state: scheduling.enqueue(

@@ -4,10 +4,11 @@ Decides nothing about jobs: `core.scheduling` says what the operations do, the s
 which keys and arguments they take; what is passed here is checked against them by a test.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any
 
+from gqueue.core.durability import Durability
 from gqueue.core.model import (
     AWAITED_MS,
     LANE_MS,
@@ -28,11 +29,11 @@ from gqueue.core.model import (
     Ticket,
     WhenFull,
 )
-from gqueue.errors import LeaseLost, NotLapsed, StaleCall
-from gqueue.store import replies, scripts
+from gqueue.errors import LeaseLost, NotLapsed, StaleCall, StoreUnavailable
+from gqueue.store import confirm, replies, scripts
 from gqueue.store.base import Wait
 from gqueue.store.client import Client
-from gqueue.store.connection import Argument
+from gqueue.store.connection import Argument, Link
 from gqueue.store.keys import Keys
 from gqueue.store.sentinel import address_of
 from gqueue.store.server import Server
@@ -62,6 +63,7 @@ class RedisStore:
         self._url, self._retry_for_ms = url, retry_for_ms
         self._keys = Keys(name)
         self._scripts = _load()
+        self._confirms: set[bool] = set()
         self._client = client or Client(
             address_of(url),
             name,
@@ -103,6 +105,7 @@ class RedisStore:
         when_full: WhenFull,
         capacity: int,
         ticket: Ticket | None = None,
+        durable: Durability | None = None,
         now_ms: int | None = None,
     ) -> Admission:
         rules = self.rules
@@ -125,10 +128,31 @@ class RedisStore:
         ]
         for job in jobs:
             arguments += (job.id, _float(job.priority), job.delay_ms, job.record)
-        reply = self._run("enqueue", arguments, LANE=lane, job_ids=tuple(job.id for job in jobs))
+        job_ids = tuple(job.id for job in jobs)
+        if durable is not None:
+            return self._confirmed(arguments, lane, call, job_ids, durable)
+        reply = self._run("enqueue", arguments, LANE=lane, job_ids=job_ids)
         if reply[0] == b"stale_call":
             raise StaleCall(lane, call)
         return replies.admission(reply[1])
+
+    def _confirmed(
+        self, arguments: Sequence[Argument], lane: str, call: int, job_ids: tuple[str, ...], wanted: Durability
+    ) -> Admission:
+        key = self._keys("call:LANE", lane)
+        if wanted.fsync not in self._confirms:
+            check = confirm.checking(self.name, key, wanted, lambda: self._client.server)
+            try:
+                self._client.call("asking whether it can wait for replicas or the disk", (b"PING",), receive=check)
+            except StoreUnavailable as error:
+                error.job_ids, error.may_be_in = job_ids, False
+                raise
+            self._confirms.add(wanted.fsync)
+        receive = confirm.receiving(self.name, key, wanted, job_ids, int(REPLY_TIMEOUT_S * 500))
+        admission: Admission | None = self._run("enqueue", arguments, LANE=lane, job_ids=job_ids, receive=receive)
+        if admission is None:
+            raise StaleCall(lane, call)
+        return admission
 
     def renew_tickets(self, tickets: Sequence[Ticket], *, now_ms: int | None = None) -> tuple[str, ...]:
         standing: list[Argument] = [part for ticket in tickets for part in (_number(ticket), ticket.name)]
@@ -296,10 +320,18 @@ class RedisStore:
         found: bytes | None = popped[1] if isinstance(popped, list) else popped
         return found
 
-    def _run(self, name: str, arguments: Sequence[Argument], *, job_ids: tuple[str, ...] = (), **owners: str) -> Any:
+    def _run(
+        self,
+        name: str,
+        arguments: Sequence[Argument],
+        *,
+        job_ids: tuple[str, ...] = (),
+        receive: Callable[[Link], Any] | None = None,
+        **owners: str,
+    ) -> Any:
         script = self._scripts[name]
         keys = [self._keys(kind, owners.get(kind.rpartition(":")[2], "")) for kind in script.keys]
-        return self._client.call(name, (len(keys), *keys, *arguments), script, job_ids)
+        return self._client.call(name, (len(keys), *keys, *arguments), script, job_ids, receive)
 
 
 def _now(now_ms: int | None) -> Argument:

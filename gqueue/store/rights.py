@@ -69,7 +69,7 @@ ON_A_HASH = frozenset({"HSETNX", "RPUSH"})
 KEYLESS: Mapping[str, tuple[str, ...]] = {"DBSIZE": (), "SCAN": ("0",), "TIME": (), "WAIT": ("0", "1")}
 """Command without a key -> its arguments."""
 
-OUTSIDE: Mapping[str, tuple[str, ...]] = {"BLPOP": ("-1",), "LPOP": ("-1",), "HGET": ("",)}
+OUTSIDE: Mapping[str, tuple[str, ...]] = {"BLPOP": ("-1",), "LPOP": ("-1",), "HGET": ("",), "PEXPIRE": ("no number",)}
 """What a role sends by itself with a key of its own kind: a time-out and a count that cannot be take no hint away."""
 
 _BY_TYPE = {"string": ("GET", "SET", "UNLINK"), "list": ("PEXPIRE",), "hash": ("HGET", "HDEL")}

@@ -131,10 +131,10 @@ def calls_of_a_repair(store: RedisStore) -> dict[str, list[list[Any]]]:
     sent: dict[str, list[list[Any]]] = {}
     original = Client.call
 
-    def keep(self: Client, operation: str, parts: Any, script: Any = None, job_ids: Any = ()) -> Any:
+    def keep(self: Client, operation: str, parts: Any, script: Any = None, *rest: Any) -> Any:
         if script is not None:
             sent.setdefault(script.name, []).append(list(parts))
-        return original(self, operation, parts, script, job_ids)
+        return original(self, operation, parts, script, *rest)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Client, "call", keep)
@@ -218,7 +218,7 @@ def parts_of(call: Any) -> list[Any]:
     """Return what *call* of a store would send."""
     sent: list[Any] = []
 
-    def keep(self: Client, operation: str, parts: Any, script: Any = None, job_ids: Any = ()) -> Any:
+    def keep(self: Client, operation: str, parts: Any, script: Any = None, *rest: Any) -> Any:
         sent.extend(parts)
         raise LookupError
 

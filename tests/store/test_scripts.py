@@ -177,10 +177,10 @@ def sent() -> list[tuple[Script, list[Any], list[Any], list[list[str]]]]:
     calls: list[tuple[Script, list[Any], list[Any]]] = []
     original = Client.call
 
-    def spy(self: Client, operation: str, parts: Any, script: Script | None = None, job_ids: Any = ()) -> Any:
+    def spy(self: Client, operation: str, parts: Any, script: Script | None = None, *rest: Any) -> Any:
         if script is not None:
             calls.append((script, list(parts[1 : 1 + parts[0]]), list(parts[1 + parts[0] :])))
-        return original(self, operation, parts, script, job_ids)
+        return original(self, operation, parts, script, *rest)
 
     with Server() as server, pytest.MonkeyPatch.context() as patch:
         for script in SCRIPTS.values():

@@ -18,6 +18,7 @@ add.enqueue("1", 2)  # E: arg-type
 add.enqueue()  # E: call-arg
 add.enqueue(1, c=2)  # E: call-arg
 add.job(1, 2, 3)  # E: call-arg
+add.options(durable=1)  # E: arg-type
 add.options(when_full="later")  # E: arg-type
 add.options(priority="high").enqueue(1)  # E: arg-type
 add.options(priority=1).enqueue("1")  # E: arg-type

@@ -47,6 +47,10 @@ def produce() -> None:
     waiting = title.options(when_full="wait", wait_timeout=2.0, delay=timedelta(hours=1)).enqueue([])
     assert_type(waiting, gqueue.JobHandle[str])
 
+    safe = title.options(durable="fsync+replicas:1", durable_timeout=0.5).enqueue([])
+    assert_type(safe, gqueue.JobHandle[str])
+    queue.enqueue_many([add.job(1)], durable="replicas:1", durable_timeout=timedelta(seconds=2))
+
     many = queue.enqueue_many(add.job(n) for n in range(1_000))
     assert_type(many[0].result(timeout=1), int)
 
@@ -67,6 +71,8 @@ def refused() -> None:
         add.options(when_full="shed").enqueue(1)
     except gqueue.QueueFull as error:
         assert_type(error.depth, int)
+    except gqueue.DurabilityUnconfirmed as error:
+        assert_type(error.job_ids, tuple[str, ...])
     except (gqueue.PayloadTooLarge, gqueue.StoreUnavailable):
         raise
     except (gqueue.JobFailed, gqueue.JobTimeout, gqueue.JobCancelled, gqueue.ResultTimeout, gqueue.UnknownTask):
