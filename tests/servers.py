@@ -71,7 +71,7 @@ class Server:
         tcp: listen on a free port of 127.0.0.1 too.
         replica_of: a server with a port, whose replica this one is from its start on.
         program: what to run, instead of the server that is tested with.
-        settings: further settings, as in redis.conf.
+        settings: further settings, as in redis.conf; `settings` may be changed between two starts.
     """
 
     def __init__(
@@ -85,10 +85,10 @@ class Server:
     ) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="gq", dir="/tmp"))
         self.socket = self.folder / "s"
-        self.port = free_port() if tcp else 0
+        self.port = free_port(55_535) if tcp else 0  # a node of a cluster listens on this port + 10,000 too
         self._program = program
         self._replica_of = replica_of
-        self._settings = {
+        self.settings = {
             "port": str(self.port),
             "bind": "127.0.0.1",
             "unixsocket": str(self.socket),
@@ -116,28 +116,38 @@ class Server:
     def client(self) -> redis.Redis:
         """Return a plain client, for looking and for meddling."""
         never = redis.retry.Retry(redis.backoff.NoBackoff(), 0)
-        password = self._settings.get("requirepass")
+        password = self.settings.get("requirepass")
         path = str(self.socket)
         return redis.Redis(unix_socket_path=path, password=password, protocol=2, socket_timeout=10, retry=never)
 
     def start(self) -> "Server":
         """Start, and wait until it answers."""
+        process = self.start_only()
+        deadline = time.monotonic() + 20
+        while time.monotonic() < deadline and process.poll() is None:
+            if self.answers():
+                return self
+            time.sleep(0.01)
+        raise RuntimeError(f"the server did not start:\n{(self.folder / 'log').read_text()}")
+
+    def answers(self) -> bool:
+        """Return whether it answers now."""
+        try:
+            with self.client() as client:
+                return bool(client.ping())
+        except redis.RedisError:
+            return False
+
+    def start_only(self) -> subprocess.Popen[bytes]:
+        """Start, and do not wait: it may have data to load."""
         command = [self._program or executable()]
-        for name, value in self._settings.items():
+        for name, value in self.settings.items():
             command += [f"--{name}", value]
         if self._replica_of is not None:
             command += ["--replicaof", "127.0.0.1", str(self._replica_of.port)]
         quiet = subprocess.DEVNULL
         self.process = subprocess.Popen(command, stdout=quiet, stderr=quiet, preexec_fn=die_with_the_tests)
-        deadline = time.monotonic() + 20
-        while time.monotonic() < deadline and self.process.poll() is None:
-            try:
-                with self.client() as client:
-                    client.ping()
-                return self
-            except redis.RedisError:
-                time.sleep(0.01)
-        raise RuntimeError(f"the server did not start:\n{(self.folder / 'log').read_text()}")
+        return self.process
 
     def stop(self) -> None:
         """End it as an operator would; wait until it is gone."""
@@ -352,8 +362,11 @@ def die_with_the_tests() -> None:
 _prctl = getattr(ctypes.CDLL(None), "prctl", None)
 
 
-def free_port() -> int:
-    """Return a port of 127.0.0.1 on which nobody listens."""
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
+def free_port(most: int = 65_535) -> int:
+    """Return a port of 127.0.0.1 on which nobody listens, *most* at most."""
+    while True:
+        with socket.socket() as sock:
+            sock.bind(("127.0.0.1", 0))
+            port = int(sock.getsockname()[1])
+        if port <= most:
+            return port

@@ -259,11 +259,15 @@ class Claim:
 
 @frozen
 class Beat:
-    """The reply to a heartbeat: running jobs of this worker to be cancelled, what is asked of it, how many it holds."""
+    """The reply to a heartbeat: running jobs of this worker to be cancelled, what is asked of it, how many it holds.
+
+    *warning*: what an operator should be told of the store, once.
+    """
 
     cancels: tuple[str, ...]
     asked: Ask | None
     held: int
+    warning: str = ""
 
 
 @frozen

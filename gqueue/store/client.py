@@ -6,7 +6,9 @@ patching, which it never imports: there each native thread has connections of it
 hub of the thread that opened it.
 """
 
+import logging
 import os
+import random
 import time
 import weakref
 from collections.abc import Callable
@@ -21,8 +23,10 @@ from gqueue.store import patience
 from gqueue.store import server as servers
 from gqueue.store.connection import MAX_LANES, Address, Argument, Lanes, LanesClosed, Link, pack
 from gqueue.store.links import WAIT_TIMEOUT_S, Links
-from gqueue.store.outage import CallRefused, Fault, fault_of, moved_to, why
+from gqueue.store.outage import CallRefused, Fault, fault_of, forget_gates, moved_to, of_a_slot, why
 from gqueue.store.scripts import Script
+
+log = logging.getLogger("gqueue.store")
 
 T = TypeVar("T")
 LONGEST_WAIT_S = WAIT_TIMEOUT_S / 2
@@ -30,6 +34,12 @@ LONGEST_WAIT_S = WAIT_TIMEOUT_S / 2
 
 BUSY_S = 1.0
 """A wait for a free connection lasts so long at least, before it is looked whether the server went away."""
+
+CROWDED_S = 1.0
+"""For so long no further connection is tried when the server takes no more and there are some already."""
+
+LOOK_AGAIN_S = 60.0
+"""An operator who has a server evict is told within a minute; INFO memory takes 50 us."""
 
 MAX_REDIRECTS = 5
 """A cluster's node may name another that has just handed the queue on; more often than this, it is not settled."""
@@ -61,6 +71,8 @@ class Client:
         self._probe = probe
         self._retry_for, self._reply_timeout, self._speaks = retry_for, reply_timeout, speaks
         self.server = server
+        self._crowded_since, self._crowded = 0.0, False
+        self._asked_at, self._look_at = "" if server is None else address.place, time.monotonic() + LOOK_AGAIN_S
         self._links = Links(address, reply_timeout, speaks)
         _CLIENTS.add(self)
 
@@ -113,7 +125,10 @@ class Client:
                     continue
                 sent = sent or (opened and not sending and type(error) in (LinkBroken, NoReply))
                 redirects += fault is Fault.MOVED
-                self._settle(links, operation, error, fault, opened and stale, redirects)
+                if not opened and fault in (Fault.AWAY, Fault.CROWDED) and lanes.do_with_these(CROWDED_S):
+                    self._note_crowded(error)
+                else:
+                    self._settle(links, operation, error, fault, opened and stale, redirects)
             except (TimeoutError, LanesClosed) as error:
                 raise self._gave_up(links, operation, error, job_ids, sent) from links.gate.error
             except BaseException:
@@ -125,6 +140,22 @@ class Client:
                 return reply
             if links.closed:
                 raise self._gave_up(links, operation, None, job_ids, sent)
+
+    def look_again(self) -> str:
+        """Once a minute, look whether the server's settings endanger jobs by now; return what is new, "" if nothing.
+
+        For the heartbeat, which does not log and may be the only one that is not busy. What may not be asked, or is
+        not answered, is left for the next time.
+        """
+        now = time.monotonic()
+        if now < self._look_at:
+            return ""
+        self._look_at = now + LOOK_AGAIN_S
+        try:
+            settings = self.call("looking at the settings", (b"INFO", b"memory"))
+        except (StoreUnavailable, CallRefused):
+            return ""
+        return servers.evicts_now(settings, self.address.shown, self.address.place)
 
     def wait(self, kind: str, command: Callable[[float], tuple[Argument, ...]], timeout: float) -> Any:
         """Return the reply to a blocking command, None at the time-out: an outage only makes it last that long.
@@ -192,7 +223,7 @@ class Client:
         deadline = time.monotonic() + timeout
         redirects = 0
         while True:
-            link, fresh = None, True
+            link, fresh, opened = None, True, False
             try:
                 if links.gate.error is not None:
                     self._wait_for_server(links, deadline)
@@ -200,6 +231,7 @@ class Client:
                 fresh = link.fresh
                 if fresh:
                     self._open(links, link)
+                opened = True
                 if links.closed:
                     raise LanesClosed
                 if link.stopped:
@@ -211,8 +243,13 @@ class Client:
                     links.drop_waiting(link)
                     if link.stopped:
                         return None
-                if not links.closed:
-                    fault = fault_of(error)
+                fault = fault_of(error)
+                if links.closed:
+                    pass
+                elif not opened and fault in (Fault.AWAY, Fault.CROWDED) and links.count():
+                    self._note_crowded(error)
+                    time.sleep(min(max(0.0, deadline - time.monotonic()), random.uniform(0, CROWDED_S)))
+                else:
                     redirects += fault is Fault.MOVED
                     self._settle(links, f"waiting ({kind})", error, fault, not fresh, redirects)
                 reply = None
@@ -254,18 +291,19 @@ class Client:
 
     def _open(self, links: Links, link: Link) -> None:
         link.open()
+        self._crowded_since = 0.0
         if links.closed:
             raise LanesClosed
-        if self.server is None:
+        place = self.address.place
+        if self.server is None or self._asked_at != place:
             server = servers.ask(link)
             servers.check(server, self.address.shown)
-            with links.lock:
-                first, self.server = self.server is None, server
-            if first and self._speaks:
-                servers.warn(server, self.address.shown, self.address.place)
+            self.server, self._asked_at = server, place
+            if self._speaks:
+                servers.warn(server, self.address.shown, place)
 
     def _wait_for_server(self, links: Links, deadline: float) -> None:
-        while links.gate.enter(deadline):
+        while (gate := links.gate).enter(deadline, links.is_closed):
             lanes, link, answers = links.lanes(), None, False
             try:
                 link = lanes.take(deadline)
@@ -275,7 +313,7 @@ class Client:
             except RedisError as error:
                 answers = fault_of(error) in (Fault.FULL, Fault.FATAL, Fault.MOVED)  # let the call itself tell
                 if not answers:
-                    links.gate.shut(error)
+                    gate.shut(error)
                 if link is not None:
                     lanes.drop(link)
             except BaseException:
@@ -286,7 +324,7 @@ class Client:
                 answers = True
                 lanes.give(link)
             finally:
-                links.gate.tried(answers)
+                gate.tried(answers)
 
     def _settle(
         self, links: Links, operation: str, error: RedisError, fault: Fault, was_held: bool, redirects: int
@@ -303,11 +341,28 @@ class Client:
             reason = f"{error} (server: {self.server} at {self.address.shown})"
             raise CallRefused(self.queue, operation, reason) from error
         links.lanes().drop_free()
+        self._asked_at = ""  # another server may be there by now, or the same with other settings
+        if of_a_slot(error):
+            links.part()
         if fault is Fault.MOVED and redirects <= MAX_REDIRECTS:
             links.address = self.address.moved_to(*moved_to(error))
         elif not (was_held and type(error) is LinkBroken):  # a held one may die alone: idle time-out, CLIENT KILL
             links.address = self.address
             links.gate.shut(error)
+
+    def _note_crowded(self, error: RedisError) -> None:
+        # No further connection could be opened, and there are some: if the server is away, these will tell. It may have
+        # reached its maxclients, of which a broken pipe is all that is seen if it closes before we have greeted it.
+        now = time.monotonic()
+        self._crowded_since = self._crowded_since or now
+        if self._speaks and not self._crowded and now - self._crowded_since > CROWDED_S / 2:
+            self._crowded = True
+            log.warning(
+                "Redis at %s takes no more connections (%s): queue %s does with those it has. Look at maxclients",
+                self.address.shown,
+                error,
+                self.queue,
+            )
 
     def _gave_up(
         self, links: Links, operation: str, error: Exception | None, job_ids: tuple[str, ...], sent: bool
@@ -333,6 +388,7 @@ _CLIENTS: "weakref.WeakSet[Client]" = weakref.WeakSet()
 
 
 def _forget_in_child() -> None:
+    forget_gates()
     for client in list(_CLIENTS):
         try:
             client.after_fork()

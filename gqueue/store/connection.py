@@ -220,6 +220,7 @@ class Lanes:
         self._free: list[Link] = []
         self._alive: weakref.WeakSet[Link] = weakref.WeakSet()
         self._closed = False
+        self._full_until = 0.0
         self._making = threading.Lock()
         self._parking = Parking()
 
@@ -251,6 +252,11 @@ class Lanes:
         finally:
             self._alive.discard(link)
             self._parking.wake_one()
+
+    def do_with_these(self, seconds: float) -> bool:
+        """Make no more for so long, if there are any: the server takes no more; return whether there are."""
+        self._full_until = time.monotonic() + seconds
+        return len(self._alive) > 0
 
     def drop_free(self) -> None:
         """Close all that nobody uses: one of them was found dead, so the others probably are."""
@@ -288,11 +294,14 @@ class Lanes:
         with self._making:
             if self._closed:
                 raise LanesClosed
-            if len(self._alive) >= self._most:
+            if len(self._alive) >= self._most or self._must_do():
                 return None
             link = self._make()
             self._alive.add(link)
             return link
 
     def _something_to_take(self) -> bool:
-        return self._closed or bool(self._free) or len(self._alive) < self._most
+        return self._closed or bool(self._free) or (len(self._alive) < self._most and not self._must_do())
+
+    def _must_do(self) -> bool:
+        return len(self._alive) > 0 and time.monotonic() < self._full_until

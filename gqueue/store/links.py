@@ -9,7 +9,7 @@ from collections import defaultdict
 
 from gqueue.store import owners
 from gqueue.store.connection import Address, Lanes, LanesClosed, Link
-from gqueue.store.outage import Gate
+from gqueue.store.outage import Gate, gate_to
 
 WAIT_TIMEOUT_S = 10.0
 """A blocking command that has had no reply for so long will have none."""
@@ -20,7 +20,8 @@ class Links:
 
     def __init__(self, address: Address, reply_timeout: float, speaks: bool) -> None:
         self.address, self._reply_timeout = address, reply_timeout
-        self.gate = Gate(address.shown, speaks=speaks)
+        self.gate, self._speaks = gate_to(address.shown, speaks=speaks), speaks
+        self._parted = False
         self.lock = threading.Lock()
         self.closed = False
         self._owner = owners.telling()
@@ -83,7 +84,7 @@ class Links:
         """Close what is idle, interrupt what is not."""
         with self.lock:
             self.closed = True
-        self.gate.close()
+        self.gate.wake()
         for owner, lanes in list(self._lanes.items()):
             lanes.close(ours=owner == self._owner())
         for link in list(self._waiting):
@@ -97,6 +98,15 @@ class Links:
             lanes.forget()
         for link in (*self._waiting, *(link for idle in self._idle.values() for link in idle)):
             link.forget()
+
+    def part(self) -> None:
+        """Have a gate of one's own from now on: what is wrong concerns a part of a cluster, not the other queues."""
+        if not self._parted:
+            self._parted, self.gate = True, Gate(self.address.shown, speaks=self._speaks)
+
+    def is_closed(self) -> bool:
+        """Return whether the store was closed."""
+        return self.closed
 
     def count(self) -> int:
         """Return the number of connections for calls."""

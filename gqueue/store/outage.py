@@ -1,8 +1,9 @@
 """What an error of a server means, and what a process does while the server is away.
 
 Decides which errors pass by themselves and lets one caller at a time try whether they have, with full jitter, so
-that a thousand blocked callers do not knock at once. Says so in one log line when the server goes and one when it
-is back.
+that a thousand blocked callers do not knock at once. All stores of a process at one URL share the gate, however many
+queues it has; the heartbeat thread, which must share no lock with greenlets, has another. Says so in one log line when
+the server goes and one when it is back.
 """
 
 import logging
@@ -10,6 +11,8 @@ import random
 import re
 import threading
 import time
+import weakref
+from collections.abc import Callable
 from enum import Enum
 
 from redis import exceptions
@@ -36,6 +39,7 @@ class Fault(Enum):
     FULL = "Redis is at its maxmemory"
     NO_SCRIPT = "send the script itself"
     MOVED = "ask the node that the error names"
+    CROWDED = "the server takes no more connections: do with those there are"
     REFUSED = "who we are, or the password, is refused"
     FATAL = "trying again would not help"
 
@@ -76,16 +80,29 @@ _CODES = {
 }
 """For errors that redis-py has no class for, and for those that Redis 6.2 wraps into the error of a script."""
 
+_OF_A_SLOT = ("CLUSTERDOWN", "TRYAGAIN", "ASK", "MOVED")
+_CROWDED = "max number of clients"
+"""Redis's own code for it is ERR, and redis-py makes a ConnectionError of it, of a class of its own from 6.0 on."""
+
 _CODE = re.compile(r"(?:^|@user_script: ?\d+: -)([A-Z]{3,}) ")
 
 
 def fault_of(error: Exception) -> Fault:
     """Return what to do about an error of redis-py."""
+    if _CROWDED in str(error):
+        return Fault.CROWDED
     for kind, fault in _CLASSES:
         if isinstance(error, kind):
             return fault
     code = _CODE.search(str(error))
     return _CODES.get(code[1], Fault.FATAL) if code else Fault.FATAL
+
+
+def of_a_slot(error: Exception) -> bool:
+    """Return whether an error concerns a part of a cluster, where other queues may be well."""
+    kinds = (exceptions.ClusterDownError, exceptions.TryAgainError, exceptions.MovedError, exceptions.AskError)
+    code = _CODE.search(str(error))
+    return isinstance(error, kinds) or bool(code and code[1] in _OF_A_SLOT)
 
 
 def moved_to(error: Exception) -> tuple[str, int]:
@@ -121,7 +138,6 @@ class Gate:
         self._next_at = 0.0
         self._trying = False
         self._sleeping = False
-        self._closed = False
         self._lock = threading.Lock()
         self._parking = Parking()
 
@@ -136,15 +152,19 @@ class Gate:
         if first and self._speaks:
             log.warning(AWAY, self.shown, why(error))
 
-    def enter(self, deadline: float) -> bool:
-        """Wait until the server is back: False; or until it is this caller's turn to try: True.
+    def enter(self, deadline: float, closed: Callable[[], bool] = lambda: False) -> bool:
+        """Wait until the server is back, or *closed*: False; or until it is this caller's turn to try: True.
 
         Who gets True tells `tried` what came of it, in any case. Raises TimeoutError at *deadline*, but not before
         it has tried if nobody else does: with a deadline of now, too, one notices that the server is back.
         """
+
+        def passes() -> bool:
+            return self.error is None or closed()
+
         while True:
             with self._lock:
-                if self._is_open():
+                if passes():
                     return False
                 now = time.monotonic()
                 if not self._trying and now >= self._next_at:
@@ -157,10 +177,10 @@ class Gate:
                 self._parking.wake_one()  # the turn may have come to us as we give up
                 raise TimeoutError
             if not sleeps:
-                self._parking.wait(self._is_open_or_free, deadline - now)
+                self._parking.wait(lambda: passes() or not (self._trying or self._sleeping), deadline - now)
                 continue
             try:
-                self._parking.wait(self._is_open, min(deadline, self._next_at) - now)
+                self._parking.wait(passes, min(deadline, self._next_at) - now)
             finally:
                 self._sleeping = False
                 self._parking.wake_one()
@@ -182,16 +202,22 @@ class Gate:
         if was_away and self._speaks:
             log.warning("Redis at %s is back after %.1f s", self.shown, time.monotonic() - self._since)
 
-    def close(self) -> None:
-        """Let everyone through: the store is closed, and they will notice."""
-        self._closed = True
+    def wake(self) -> None:
+        """Have everyone look again: a store was closed."""
         self._parking.wake_all()
-
-    def _is_open(self) -> bool:
-        return self.error is None or self._closed
-
-    def _is_open_or_free(self) -> bool:
-        return self._is_open() or not (self._trying or self._sleeping)
 
     def _plan(self) -> None:
         self._next_at = time.monotonic() + random.random() * min(CAP_S, BASE_S * 2 ** min(self._tries, 10))
+
+
+_gates: "weakref.WeakValueDictionary[tuple[str, bool], Gate]" = weakref.WeakValueDictionary()
+
+
+def gate_to(shown: str, *, speaks: bool) -> Gate:
+    """Return the gate that this process's stores at the URL *shown* share; clones (not *speaks*) have another."""
+    return _gates.setdefault((shown, speaks), Gate(shown, speaks=speaks))
+
+
+def forget_gates() -> None:
+    """In a forked child: make new ones; a thread that is no more may hold the locks of the old."""
+    _gates.clear()

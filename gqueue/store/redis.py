@@ -8,6 +8,8 @@ from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any
 
+from attrs import evolve
+
 from gqueue.core.durability import Durability
 from gqueue.core.model import (
     AWAITED_MS,
@@ -206,7 +208,9 @@ class RedisStore:
 
     def heartbeat(self, worker: str, *, now_ms: int | None = None) -> Beat:
         reply = self._run("heartbeat", [_now(now_ms), worker, self.rules.lease_ms], WORKER=worker)
-        return replies.beat(_fenced(reply, worker))
+        beat = replies.beat(_fenced(reply, worker))
+        warning = self._client.look_again()
+        return evolve(beat, warning=warning) if warning else beat
 
     def fence(self, *, now_ms: int | None = None) -> tuple[str, ...]:
         return replies.texts(self._run("fence", [_now(now_ms), self.rules.lease_ms])[1])

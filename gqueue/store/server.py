@@ -1,12 +1,12 @@
 """What a server is: its version, and whether its settings could lose jobs.
 
-Asked once a store, by INFO, which is allowed where CONFIG is not; what may not be asked is not known, and no reason
-to refuse.
+Asked by INFO, which is allowed where CONFIG is not, at the first connection of a store and after each outage; whether
+it evicts once a minute too. What may not be asked is not known, and no reason to refuse. What was warned of is kept by
+place and without a lock: the heartbeat, which may share none, looks as well; at worst something is said twice.
 """
 
 import logging
 import re
-import threading
 from typing import Any
 
 from attrs import frozen
@@ -21,8 +21,13 @@ OLDEST_REDIS = (6, 2)
 """ZMSCORE, and blocking pops with fractions of a second that the scripts and waits use."""
 
 
-_warned_of: set[str] = set()
-_lock = threading.Lock()
+EVICTS = (
+    "%s at %s has maxmemory-policy %s: an evicting policy may drop jobs when memory is short! "
+    "Set maxmemory-policy to noeviction"
+)
+
+_policies: dict[str, str | None] = {}
+_unsaved: dict[str, bool] = {}
 
 
 @frozen
@@ -73,21 +78,29 @@ def check(server: Server, shown: str) -> None:
 
 
 def warn(server: Server, shown: str, place: str) -> None:
-    """Log what of the server's settings could lose jobs; once a process and *place*, however many queues are there."""
-    with _lock:
-        if place in _warned_of:
-            return
-        _warned_of.add(place)
-    if server.evicts_jobs:
-        log.warning(
-            "%s at %s has maxmemory-policy %s: an evicting policy may drop jobs when memory is short! "
-            "Set maxmemory-policy to noeviction",
-            server,
-            shown,
-            server.maxmemory_policy,
-        )
-    if server.persistent is False:
+    """Log what of the server's settings could lose jobs; once a process, *place* and change, for all its queues."""
+    if _is_new(place, server.maxmemory_policy) and server.evicts_jobs:
+        log.warning(EVICTS, server, shown, server.maxmemory_policy)
+    unsaved = server.persistent is False
+    if unsaved and not _unsaved.get(place):
         log.info("%s at %s does not save to disk: jobs are lost if it restarts (see appendonly, save)", server, shown)
+
+    _unsaved[place] = unsaved
+
+
+def evicts_now(memory: Any, shown: str, place: str) -> str:
+    """Return the warning that is due after INFO memory said *memory*, "" if the policy is a good one, or known."""
+    text = memory.decode("utf-8", "replace") if isinstance(memory, bytes) else ""
+    found = re.search(r"^maxmemory_policy:(\S+)", text, re.MULTILINE)
+    if found is None or not _is_new(place, found[1]):
+        return ""
+    server = Server("Redis", "", found[1], None)
+    return EVICTS % (server, shown, found[1]) if server.evicts_jobs else ""
+
+
+def _is_new(place: str, policy: str | None) -> bool:
+    before, _policies[place] = _policies.get(place), policy
+    return before != policy
 
 
 def _text(link: Link, *command: Argument) -> str:

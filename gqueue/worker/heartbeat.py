@@ -77,6 +77,13 @@ class TookBack:
 
 
 @frozen
+class Endangered:
+    """The store's settings endanger jobs, by now."""
+
+    warning: str
+
+
+@frozen
 class Silent:
     """The store does not answer the heartbeat; or, without *error*, it does again."""
 
@@ -91,7 +98,7 @@ class Fault:
     error: Exception
 
 
-News = Asked | Condemned | Lost | HeldMore | TookBack | Silent | Fault
+News = Asked | Condemned | Lost | HeldMore | TookBack | Endangered | Silent | Fault
 
 
 class Reader(Protocol):
@@ -195,6 +202,8 @@ class Heartbeat:
         if beat.asked is not None and beat.asked is not self._asked:  # it is told at every beat
             self._asked = beat.asked
             self._tell(Asked(beat.asked))
+        if beat.warning:
+            self._tell(Endangered(beat.warning))
         more = more + 1 if beat.held > pump.held else 0
         if more >= MORE_BEATS:
             self._tell(HeldMore(pump))

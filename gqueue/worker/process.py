@@ -417,6 +417,8 @@ class Worker:
                     worker_id,
                     buried,
                 )
+            case heartbeat.Endangered(warning):
+                _logger.warning("%s", warning)
             case heartbeat.Silent(queue, error):  # the store's own connections tell of an outage, too
                 _logger.debug("queue %s: the heartbeat is %s", queue, f"not answered: {error}" if error else "answered")
             case heartbeat.Fault(fault):

@@ -158,14 +158,19 @@ def test_silent_gate_logs_nothing(caplog: pytest.LogCaptureFixture):
 
 
 def test_closing_lets_everyone_through():
+    closed: list[bool] = []
     gate = Gate("here")
     gate.shut(OSError("gone"))
     gate._next_at = time.monotonic() + 60
     went = []
-    threads = [threading.Thread(target=lambda: went.append(gate.enter(time.monotonic() + 60))) for _ in range(3)]
+    threads = [
+        threading.Thread(target=lambda: went.append(gate.enter(time.monotonic() + 60, lambda: bool(closed))))
+        for _ in range(3)
+    ]
     for thread in threads:
         thread.start()
-    gate.close()
+    closed.append(True)
+    gate.wake()
     for thread in threads:
         thread.join(5)
 

@@ -476,7 +476,7 @@ def test_evicting_policy_is_warned_of_once(
 def test_server_that_saves_nothing_is_noted_once_whatever_its_queues(
     server: Server, own: Server, queue_name: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr("gqueue.store.server._warned_of", set())
+    monkeypatch.setattr("gqueue.store.server._unsaved", {})
     caplog.set_level(logging.INFO, "gqueue.store")
     for one in (own, server):
         store = RedisStore(one.url, queue_name, RULES)
