@@ -19,7 +19,7 @@ from redis.exceptions import RedisError
 from redis.exceptions import TimeoutError as NoReply
 
 from gqueue.errors import StoreFull, StoreUnavailable
-from gqueue.store import patience
+from gqueue.store import denied, patience
 from gqueue.store import server as servers
 from gqueue.store.connection import MAX_LANES, Address, Argument, Lanes, LanesClosed, Link, pack
 from gqueue.store.links import WAIT_TIMEOUT_S, Links
@@ -335,10 +335,17 @@ class Client:
                 f"queue {self.queue!r}: Redis at {self.address.shown} is at its maxmemory and refused {operation}; "
                 "nothing was written. Let the workers drain the queue, or raise maxmemory."
             ) from error
+        if fault is Fault.UNTRUSTED:
+            raise StoreUnavailable(
+                f"Redis at {self.address.shown}: TLS fails: {error}; look at ssl_ca_certs, ssl_certfile and "
+                "ssl_keyfile of the URL, and whether that port speaks TLS"
+            ) from error
         if fault is Fault.REFUSED:
             raise StoreUnavailable(f"Redis at {self.address.shown} refuses us: {error}") from error
         if fault in (Fault.FATAL, Fault.NO_SCRIPT):
-            reason = f"{error} (server: {self.server} at {self.address.shown})"
+            lacks = denied.lacking(str(error), operation, self.queue)
+            what = f"; the ACL of the user lacks {lacks}" if lacks else ""
+            reason = f"{error}{what} (server: {self.server} at {self.address.shown})"
             raise CallRefused(self.queue, operation, reason) from error
         links.lanes().drop_free()
         self._asked_at = ""  # another server may be there by now, or the same with other settings

@@ -40,6 +40,7 @@ class Fault(Enum):
     NO_SCRIPT = "send the script itself"
     MOVED = "ask the node that the error names"
     CROWDED = "the server takes no more connections: do with those there are"
+    UNTRUSTED = "the certificates, or TLS itself, do not fit"
     REFUSED = "who we are, or the password, is refused"
     FATAL = "trying again would not help"
 
@@ -84,6 +85,13 @@ _OF_A_SLOT = ("CLUSTERDOWN", "TRYAGAIN", "ASK", "MOVED")
 _CROWDED = "max number of clients"
 """Redis's own code for it is ERR, and redis-py makes a ConnectionError of it, of a class of its own from 6.0 on."""
 
+_UNTRUSTED = re.compile(
+    r"CERTIFICATE_VERIFY_FAILED|ALERT_CERTIFICATE_REQUIRED|ALERT_UNKNOWN_CA|WRONG_VERSION_NUMBER|HOSTNAME_MISMATCH"
+    r"|ALERT_BAD_CERTIFICATE|record layer failure",
+    re.IGNORECASE,
+)
+"""What OpenSSL says when trying again would not help; redis-py makes ConnectionErrors of it all."""
+
 _CODE = re.compile(r"(?:^|@user_script: ?\d+: -)([A-Z]{3,}) ")
 
 
@@ -91,6 +99,8 @@ def fault_of(error: Exception) -> Fault:
     """Return what to do about an error of redis-py."""
     if _CROWDED in str(error):
         return Fault.CROWDED
+    if _UNTRUSTED.search(str(error)):
+        return Fault.UNTRUSTED
     for kind, fault in _CLASSES:
         if isinstance(error, kind):
             return fault
