@@ -11,7 +11,7 @@ from gqueue import BadSetting, DurabilityUnconfirmed, DurabilityUnsupported, Que
 from gqueue.store.acl import rules
 from tests.conftest import wait_until
 from tests.fake_server import OK, FakeServer, bulk
-from tests.proxy import Proxy, to_unix
+from tests.proxy import Proxy
 from tests.servers import Server, executable, in_step, newer_executable, version
 
 NEWER = newer_executable()
@@ -92,7 +92,7 @@ def test_so_many_replicas_as_asked_for_are_waited_for(pair: Pair, note: Any):
 # Older servers wait for all that was written when the connection last did anything, and would hide the fault.
 @pytest.mark.parametrize("pair", ["", *([NEWER] if NEWER else [])], indirect=True)
 def test_call_that_was_sent_again_waits_for_what_another_connection_wrote(pair: Pair, note: Any):
-    with Proxy(to_unix(pair.master.socket)) as proxy:
+    with Proxy(pair.master.socket) as proxy:
         task = note(proxy.url)
         task.options(durable="replicas:1").enqueue(0)
         pair.replica.pause()
@@ -159,7 +159,7 @@ def test_job_that_found_no_room_is_not_waited_for(pair: Pair, note: Any):
 
 
 def test_nothing_more_is_sent_for_a_job_that_asks_for_nothing(pair: Pair, note: Any):
-    with Proxy(to_unix(pair.master.socket)) as proxy:
+    with Proxy(pair.master.socket) as proxy:
         task = note(proxy.url)
         task.enqueue(1)
         proxy.requests.clear()
