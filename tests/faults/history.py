@@ -132,6 +132,12 @@ class Run(msgspec.Struct, frozen=True, kw_only=True, rename={"gqueue_commit": "g
     """The queue that was tested; another one's name and version in the comparison."""
     settings: str = ""
     """Its settings, where they are not its defaults."""
+    compared: bool = False
+    """A run of the comparison, in its form: not of gqueue's own campaign."""
+    promise: str = ""
+    """What the queue's documentation promises, and where; of the comparison."""
+    drain_s: float = 0.0
+    """For how long the run waited, at most, for the queue to be empty; of the comparison."""
     machine: str = ""
     """Processor, cores, kernel."""
     command: str = ""

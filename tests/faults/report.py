@@ -4,9 +4,11 @@
     python -m tests.faults.report DIR...     judge the runs in these folders, store the results, make the page anew
 
 A scenario of a system is one file, docs/faults/SYSTEM/SCENARIO.json, a list of results, one a line; storing runs of it
-replaces the file. The page is a function of the files, and a test holds the two together.
+replaces the file. Runs of the comparison, gqueue's own among them, are in docs/faults/peers. The page is a function of
+the files, and a test holds the two together.
 """
 
+import re
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
@@ -51,7 +53,8 @@ def store(results: Iterable[Result], into: Path = STORED) -> None:
     """Write *results*, a file for each scenario of each system; what was there of these is replaced."""
     files: dict[Path, list[Result]] = {}
     for result in results:
-        files.setdefault(into / result.run.system / f"{result.run.scenario}.json", []).append(result)
+        folder = into / "peers" / _slug(result.run.system) if result.run.compared else into / result.run.system
+        files.setdefault(folder / f"{result.run.scenario}.json", []).append(result)
     for path, some in files.items():
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(b"[\n" + b",\n".join(map(msgspec.json.encode, some)) + b"\n]\n")
@@ -59,14 +62,14 @@ def store(results: Iterable[Result], into: Path = STORED) -> None:
 
 def stored(folder: Path = STORED) -> list[Result]:
     """Read all results that are stored, by system, then scenario."""
-    files = sorted(folder.glob("*/*.json"))
+    files = sorted(folder.rglob("*.json"))
     return [result for file in files for result in msgspec.json.decode(file.read_bytes(), type=list[Result])]
 
 
 def remade(page: str, results: Iterable[Result]) -> str:
     """Return *page* with what is between its markers made from *results*."""
     results = list(results)
-    ours = [result for result in results if result.run.system == OURS]
+    ours = [result for result in results if result.run.system == OURS and not result.run.compared]
     page = between(page, "campaign", campaign([result for result in ours if result.run.scenario != SOAK]))
     page = between(page, "soak", soak([result for result in ours if result.run.scenario == SOAK]))
     return between(page, "peers", peers(results))
@@ -80,6 +83,11 @@ def between(page: str, marker: str, text: str) -> str:
     if not (begin and comment and end):
         raise ValueError(f"the page has no part between `<!-- {marker}: ... -->` and `<!-- end of {marker} -->`")
     return f"{before}{begin}{head}{comment}\n{text}\n\n{end}{after}"
+
+
+def _slug(system: str) -> str:
+    """Return a system's name as that of a folder."""
+    return re.sub(r"[^a-z0-9.]+", "-", system.lower()).strip("-")
 
 
 def _total(some: list[Result], count: Callable[[Verdict], int]) -> str:
@@ -128,6 +136,13 @@ _FIGURES: list[Column] = [
 ]
 
 
+_COMPARED: list[Column] = [
+    *(column for column in _FIGURES if column[0] not in ("reached", "stale refused", "bound, s", "verdict")),
+    ("unfinished", lambda some: _total(some, lambda verdict: verdict.unfinished)),
+    ("unknown", lambda some: _total(some, lambda verdict: verdict.indeterminate)),
+]
+
+
 def campaign(results: list[Result]) -> str:
     """Return the table of all scenarios, those that were not run among them, and what was found."""
     runs = _grouped(results, lambda result: result.run.scenario)
@@ -160,23 +175,32 @@ def soak(results: list[Result]) -> str:
 
 
 def peers(results: list[Result]) -> str:
-    """Return the table of the scenarios that other queues were put through as well, scenario by scenario."""
-    compared = {result.run.scenario for result in results if result.run.system != OURS}
-    groups = _grouped(
-        [result for result in results if result.run.scenario in compared],
-        lambda result: (result.run.scenario, result.run.system != OURS, result.run.system, result.run.settings),
-    )
-    if not groups:
+    """Return the tables of the comparison: what became of the jobs, fault by fault, and what each queue promises."""
+    compared = [result for result in results if result.run.compared]
+    if not compared:
         return "No other queue was run."
+    groups = _grouped(
+        sorted(compared, key=lambda result: (result.run.scenario, result.run.system != OURS, result.run.system)),
+        lambda result: (result.run.scenario, result.run.system),
+    )
     titles = {str(name): f"{name.number} {name.title}" for name in NAMES.values()}
-    ours_alone = {"reached", "stale refused", "bound, s", "verdict"}
-    columns = [column for column in _FIGURES if column[0] not in ours_alone]
     rows = []
-    for (scenario, _, system, settings), some in sorted(groups.items()):
-        unfinished = _total(some, lambda verdict: verdict.unfinished)
-        rows.append([titles[scenario], settings or system, *(figure(some) for _, figure in columns), unfinished])
-    heads = ["fault", "queue", *(head for head, _ in columns), "unfinished"]
-    return "\n".join([*_circumstances([result for some in groups.values() for result in some]), table(heads, rows)])
+    for (scenario, system), some in groups.items():
+        form = " (short form)" if any(result.run.short for result in some) else ""
+        rows.append([titles[scenario] + form, system, *(figure(some) for _, figure in _COMPARED)])
+    queues = {result.run.system: result.run for result in compared}
+    about = [
+        [system, run.settings, run.promise, f"{run.drain_s:.0f}"]
+        for system, run in sorted(queues.items(), key=lambda queue: (queue[0] != OURS, queue[0]))
+    ]
+    return "\n".join(
+        [
+            *_circumstances(compared),
+            table(["fault", "queue", *(head for head, _ in _COMPARED)], rows),
+            "",
+            table(["queue", "settings, where they are not its defaults", "promises", "drain, s at most"], about),
+        ]
+    )
 
 
 def table(heads: list[str], rows: list[list[str]]) -> str:

@@ -80,14 +80,30 @@ def test_soak_has_a_row_a_seed_and_the_mix_of_its_faults() -> None:
     assert "Injected: SIGSTOP 2." in table
 
 
-def test_other_queues_stand_beside_ours_for_the_scenarios_that_both_met() -> None:
-    other = result(system="rq", settings="RQ 3.0.0, Retry(max=3)", gqueue_commit="")
+def test_other_queues_stand_beside_ours_in_the_form_of_the_comparison() -> None:
+    promise = "abandoned jobs are run again (https://python-rq.org)"
+    other = result(system="RQ 3.0.0, Retry(max=3)", settings="rq worker", compared=True, promise=promise, drain_s=120)
 
-    table = peers([other, result(), result(scenario=str(NAMES[9]))])
+    table = peers([other, result(compared=True), result(scenario=str(NAMES[9]))])
 
     lines = [line for line in table.splitlines() if line.startswith("| 4 SIGSTOP")]
     assert [line.split("|")[2].strip() for line in lines] == ["gqueue", "RQ 3.0.0, Retry(max=3)"]
+    assert f"| RQ 3.0.0, Retry(max=3) | rq worker | {promise} | 120 |" in table
     assert "| 9 " not in table
+
+
+def test_runs_of_the_comparison_are_no_runs_of_the_campaign(tmp_path: Path) -> None:
+    results = [result(), result(compared=True), result(compared=True, system="RQ 3.0.0, Retry(max=3)")]
+    store(results, tmp_path)
+
+    page = remade(
+        "".join(f"<!-- {part}: -->\n<!-- end of {part} -->\n" for part in ("campaign", "soak", "peers")), results
+    )
+
+    assert (tmp_path / "peers" / "rq-3.0.0-retry-max-3" / "04-stop-worker.json").exists()
+    assert {each.run.system for each in stored(tmp_path)} == {"gqueue", "RQ 3.0.0, Retry(max=3)"}
+    assert len(stored(tmp_path)) == 3
+    assert row(page, "| 4 | SIGSTOP")[2] == "1"
 
 
 def test_results_are_stored_a_file_for_each_scenario_of_a_system_and_read_again(tmp_path: Path) -> None:
