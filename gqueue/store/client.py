@@ -191,9 +191,12 @@ class Client:
         """
         self._links.stop_waiting(kind)
 
-    def clone(self, *, reply_timeout: float) -> "Client":
-        """Return a client of the same server that shares nothing with this one and does not log."""
-        return Client(
+    def clone(self, *, reply_timeout: float, longest_pause: float) -> "Client":
+        """Return a client of the same server that shares nothing with this one and does not log.
+
+        *longest_pause* (s): while the server is away, it tries again as often.
+        """
+        clone = Client(
             self.address,
             self.queue,
             self._probe,
@@ -202,6 +205,8 @@ class Client:
             speaks=False,
             server=self.server,
         )
+        clone._links.gate.hurry(longest_pause)
+        return clone
 
     def close(self) -> None:
         """Close all connections; calls and waits under way end at once. Idempotent."""

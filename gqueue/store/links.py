@@ -102,7 +102,9 @@ class Links:
     def part(self) -> None:
         """Have a gate of one's own from now on: what is wrong concerns a part of a cluster, not the other queues."""
         if not self._parted:
-            self._parted, self.gate = True, Gate(self.address.shown, speaks=self._speaks)
+            shared, self._parted = self.gate, True
+            self.gate = Gate(self.address.shown, speaks=self._speaks)
+            self.gate.hurry(shared.longest_s)
 
     def is_closed(self) -> bool:
         """Return whether the store was closed."""

@@ -146,10 +146,15 @@ class Gate:
         self._since = 0.0
         self._tries = 0
         self._next_at = 0.0
+        self.longest_s = CAP_S
         self._trying = False
         self._sleeping = False
         self._lock = threading.Lock()
         self._parking = Parking()
+
+    def hurry(self, longest_s: float) -> None:
+        """Pause no longer than *longest_s* between two tries, for one that has to be back sooner than others."""
+        self.longest_s = min(self.longest_s, longest_s)
 
     def shut(self, error: Exception) -> None:
         """Note that the server is away."""
@@ -217,7 +222,7 @@ class Gate:
         self._parking.wake_all()
 
     def _plan(self) -> None:
-        self._next_at = time.monotonic() + random.random() * min(CAP_S, BASE_S * 2 ** min(self._tries, 10))
+        self._next_at = time.monotonic() + random.random() * min(self.longest_s, BASE_S * 2 ** min(self._tries, 10))
 
 
 _gates: "weakref.WeakValueDictionary[tuple[str, bool], Gate]" = weakref.WeakValueDictionary()

@@ -77,9 +77,12 @@ class RedisStore:
     # Life of the object.
 
     def clone(self) -> "RedisStore":
-        # A sixth of the lease: a heartbeat thread replaces a connection that hangs well before the lease is over.
-        timeout = min(REPLY_TIMEOUT_S, max(0.25, self.rules.lease_ms / 6000))
-        client = self._client.clone(reply_timeout=timeout)
+        # A sixth of the lease: a heartbeat thread replaces a connection that hangs well before the lease is over. And
+        # when Redis is back, the first beat gives the others a third: a hanging reply and a pause together are less.
+        lease_s = self.rules.lease_ms / 1000
+        client = self._client.clone(
+            reply_timeout=min(REPLY_TIMEOUT_S, max(0.25, lease_s / 6)), longest_pause=lease_s / 12
+        )
         return RedisStore(self._url, self.name, self.rules, retry_for_ms=self._retry_for_ms, client=client)
 
     def close(self) -> None:

@@ -31,6 +31,9 @@ BEATS_A_LEASE = 3.3
 MORE_BEATS = 2
 """The store holds more jobs than are known here in so many beats in a row: then a reply was lost, not just late."""
 
+PAUSE_OF_A_PERIOD = 4
+"""After a failed beat it pauses for a quarter of a period at most: back after an outage, there is a third of the lease."""
+
 _monotonic = time.monotonic  # a task may put another in its place
 _start_thread = monkey.get_original("_thread", "start_new_thread")
 _allocate_lock = monkey.get_original("_thread", "allocate_lock")
@@ -186,7 +189,7 @@ class Heartbeat:
                 failures += 1
                 if failures == 1:
                     self._tell(Silent(pump.queue.name, f"{type(error).__name__}: {error}"))
-                gevent.sleep(random.uniform(0, min(period, 0.1 * 2 ** min(failures, 10))))
+                gevent.sleep(random.uniform(0, min(period / PAUSE_OF_A_PERIOD, 0.1 * 2 ** min(failures, 10))))
                 continue
             if failures:
                 failures = 0

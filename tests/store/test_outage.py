@@ -124,6 +124,19 @@ def test_pauses_grow_to_two_seconds_at_most(monkeypatch: pytest.MonkeyPatch):
     assert pauses == pytest.approx([0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 2.0, 2.0, 2.0], abs=0.02)
 
 
+def test_one_that_hurries_pauses_no_longer_than_it_was_told(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("gqueue.store.outage.random.random", lambda: 1.0)
+    gate = Gate("here")
+    gate.hurry(0.125)
+    gate.shut(OSError("gone"))
+    for _ in range(5):
+        gate._next_at = 0.0
+        assert gate.enter(time.monotonic())
+        gate.tried(back=False)
+
+    assert gate._next_at - time.monotonic() == pytest.approx(0.125, abs=0.02)
+
+
 def test_who_has_no_time_left_still_tries_if_it_is_due():
     gate = Gate("here")
     gate.shut(OSError("gone"))

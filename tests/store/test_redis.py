@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from attrs import evolve
 
 from gqueue.core.model import Left, NewJob, Settlement, State, WhenFull
 from gqueue.errors import StoreFull, StoreTooOld, StoreUnavailable
@@ -218,6 +219,26 @@ def test_wrong_password_is_refused_at_once_and_not_shown(open_redis: OpenStore, 
         store.stats()
 
     assert "secret" not in str(caught.value)
+
+
+def test_clone_finds_out_well_within_a_third_of_the_lease_that_the_server_is_back(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("gqueue.store.outage.random.random", lambda: 1.0)
+    asked_at = []
+
+    def answer(request: list[bytes]) -> bytes:
+        asked_at.append(time.monotonic())
+        return b"-LOADING Redis is loading the dataset in memory\r\n"
+
+    with FakeServer(answer) as fake:
+        store = RedisStore(fake.url, "q", evolve(RULES, lease_ms=3_000), retry_for_ms=2_000)
+        clone = store.clone()
+
+        with pytest.raises(StoreUnavailable):
+            clone.heartbeat("w")
+
+        clone.close()
+        store.close()
+    assert max(after - before for before, after in itertools.pairwise(asked_at)) < 0.5
 
 
 # A full server.
