@@ -40,7 +40,15 @@ class QueueFull(GqueueError):
 
 
 class StoreFull(GqueueError):
-    """Redis refused to store more: it is at its maxmemory. Nothing was written."""
+    """Redis refused to store more: it is at its maxmemory. Nothing of the call was written.
+
+    `job_ids` are the jobs that are not in; `admitted` holds the ids of the jobs of the batch that went in before, in
+    order.
+    """
+
+    def __init__(self, what: str, job_ids: tuple[str, ...] = (), admitted: tuple[str, ...] = ()) -> None:
+        self.job_ids, self.admitted = job_ids, admitted
+        super().__init__(what)
 
 
 class StoreUnavailable(GqueueError, ConnectionError):

@@ -20,7 +20,7 @@ from gqueue.config import QueueSettings
 from gqueue.core.durability import Durability
 from gqueue.core.model import Admission, NewJob, Ticket, WhenFull
 from gqueue.core.producer import Step, next_step, policy, refusal, too_late_to_send_again
-from gqueue.errors import DurabilityUnconfirmed, QueueFull, StaleCall, StoreUnavailable
+from gqueue.errors import DurabilityUnconfirmed, QueueFull, StaleCall, StoreFull, StoreUnavailable
 from gqueue.job import carried, current
 from gqueue.lanes import Lanes
 from gqueue.line import Line, Waiter
@@ -116,7 +116,7 @@ class Producer:
 
         Raises:
             QueueFull, StoreUnavailable: with the ids of what is in, and of what may be.
-            StoreFull: nothing of the last call was written.
+            StoreFull: nothing of the last call was written; with the ids of what is in.
             DurabilityUnconfirmed, DurabilityUnsupported.
         """
         settings, running = self.settings, current.get()
@@ -197,6 +197,10 @@ class Producer:
                 if lane.call == 0:
                     raise
                 lane = self._lanes.new()
+            except StoreFull as error:
+                inside = batch.admitted()
+                went_in = f" {len(inside)} jobs of the batch went in before." if inside else ""
+                raise StoreFull(f"{error}{went_in}", tuple(job.id for job in rest), inside) from error
             except StoreUnavailable as error:
                 may_be_in = may_be_in or error.may_be_in
                 waited_ms = int((time.monotonic() - started) * 1000)

@@ -31,7 +31,7 @@ from gqueue.config import (
 )
 from gqueue.core.model import MOVE_LIMIT, Backoff, Rules, Stats, check_name
 from gqueue.core.producer import chunks
-from gqueue.errors import BadSetting, DuplicateTask, DurabilityUnconfirmed, QueueFull, StoreUnavailable
+from gqueue.errors import BadSetting, DuplicateTask, DurabilityUnconfirmed, QueueFull, StoreFull, StoreUnavailable
 from gqueue.job import JobHandle, carried
 from gqueue.letters import DeadLetters
 from gqueue.producer import Batch, Producer
@@ -241,8 +241,8 @@ class Queue:
             durable_timeout: seconds to wait for that; with *durable* only.
 
         Raises:
-            QueueFull, StoreUnavailable, DurabilityUnconfirmed: `admitted` holds the ids of those that are in. Any other
-                error, also one of *jobs* itself, has a note that tells how many are.
+            QueueFull, StoreFull, StoreUnavailable, DurabilityUnconfirmed: `admitted` holds the ids of those that are in.
+                Any other error, also one of *jobs* itself, has a note that tells how many are.
         """
         policy = None if when_full is None else to_when_full(when_full)
         if policy is None and wait_timeout is not None:
@@ -267,7 +267,7 @@ class Queue:
                 else:
                     producer.admit(batch, policy, wait_ms)
                 handles.extend(JobHandle(self, job.id) for job in batch.jobs)
-        except (QueueFull, StoreUnavailable, DurabilityUnconfirmed):
+        except (QueueFull, StoreFull, StoreUnavailable, DurabilityUnconfirmed):
             raise
         except BaseException as error:
             if handles:

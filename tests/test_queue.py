@@ -11,7 +11,7 @@ import gqueue
 from gqueue.core.model import Admission, NewJob
 from gqueue.store.codec import decode_record
 from tests.hand import Hand
-from tests.servers import free_port
+from tests.servers import Server, free_port
 
 
 def add(a, b=0):
@@ -491,6 +491,27 @@ def test_without_an_answer_to_a_batch_the_error_names_what_is_in_and_what_may_be
 
     ids = [job.id for job in prepared]
     assert (list(failed.value.admitted), list(failed.value.job_ids)) == (ids[:1_000], ids[1_000:])
+
+
+def test_full_redis_refuses_the_rest_of_a_batch_and_the_error_names_what_is_in():
+    with Server() as server, server.client() as client:
+        queue = gqueue.Queue("full", server.url)
+        task = queue.task(add)
+        prepared = [task.job(n) for n in range(1_500)]
+
+        def fill_up():
+            for number, job in enumerate(prepared):
+                if number == 1_200:
+                    client.config_set("maxmemory", 1)
+                yield job
+
+        with pytest.raises(gqueue.StoreFull, match="1000 jobs of the batch went in before") as refused:
+            queue.enqueue_many(fill_up())
+
+        ids = [job.id for job in prepared]
+        assert (list(refused.value.admitted), list(refused.value.job_ids)) == (ids[:1_000], ids[1_000:])
+        assert queue.stats().depth == 1_000
+        queue.close()
 
 
 @pytest.mark.parametrize("arrives", [True, False])

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 import msgspec
 
 import gqueue
-from gqueue import GqueueError, QueueFull, StoreUnavailable
+from gqueue import GqueueError, QueueFull, StoreFull, StoreUnavailable
 from gqueue.task import PreparedJob
 from tests.faults.app import queue, work
 from tests.faults.history import Recorder
@@ -94,8 +94,8 @@ def enqueue(
             inside = (into.enqueue(jobs[0][1]).id,)
         else:
             inside = tuple(handle.id for handle in into.enqueue_many(job for _, job in jobs))
-    except QueueFull as full:
-        inside, why = full.admitted, "QueueFull"
+    except (QueueFull, StoreFull) as full:
+        inside, why = full.admitted, type(full).__name__
     except StoreUnavailable as away:
         inside, why = away.admitted, f"StoreUnavailable: {away}"
         maybe = away.job_ids if away.may_be_in else ()
