@@ -32,7 +32,7 @@ MORE_BEATS = 2
 """The store holds more jobs than are known here in so many beats in a row: then a reply was lost, not just late."""
 
 PAUSE_OF_A_PERIOD = 4
-"""After a failed beat it pauses for a quarter of a period at most: back after an outage, there is a third of the lease."""
+"""After a failed beat it pauses for a quarter of a period at most: after an outage there is a third of the lease."""
 
 _monotonic = time.monotonic  # a task may put another in its place
 _start_thread = monkey.get_original("_thread", "start_new_thread")

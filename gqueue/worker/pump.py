@@ -32,6 +32,9 @@ if TYPE_CHECKING:
     from gqueue.queue import Queue
     from gqueue.worker.slots import Slots
 
+AGAIN_S = 1.0
+"""A lease that is lost so soon has not lapsed: Redis evicts its keys, or somebody deletes them. Then wait as long."""
+
 T = TypeVar("T")
 
 _logger = logging.getLogger("gqueue.worker")
@@ -86,6 +89,7 @@ class Pump:
         self.progress = Progress(queue.name, self.store, owner.slots.runs)
         self._log_jobs = log_jobs
         self._call = 0
+        self._registered_at = 0.0
         self._ended = self._outcomes = 0
         self._noticed = False
         self._calling = self._paused = False
@@ -109,6 +113,7 @@ class Pump:
         """Register for the first time; raise StoreUnavailable, StoreTooOld."""
         self.worker_id = new_worker_id()
         self.store.register(self.worker_id)
+        self._registered_at = time.monotonic()
         self._at_registered()
 
     def start(self) -> None:
@@ -296,8 +301,11 @@ class Pump:
         self._outcomes = 0
 
     def _register(self) -> None:
+        if time.monotonic() < self._registered_at + AGAIN_S:
+            gevent.sleep(AGAIN_S)
         worker_id = new_worker_id()
         self._persist(lambda: self.store.register(worker_id))
+        self._registered_at = time.monotonic()
         self._at_registered()
         self._drop_outcomes()
         self.report_ended()

@@ -2,10 +2,11 @@
 
 import logging
 import os
+import time
 from typing import Any
 
 import gqueue
-from gqueue.errors import GqueueError
+from gqueue.errors import GqueueError, LeaseLost
 from tests.worker.stage import dead, perform, play, tell, until, workers_store
 
 
@@ -71,6 +72,36 @@ def test_worker_ends_with_an_answer_that_cannot_be_read_and_does_not_ask_for_it_
     assert "the call is repeated until it is answered" in scene.log  # the refusal
     assert "CRITICAL gqueue is at fault, and ends: UnicodeDecodeError" in scene.log
     assert scene.log.count("Traceback") == 2
+
+
+def scene_of_leases_that_are_lost_at_once() -> dict[str, Any]:
+    queue = gqueue.Queue("q", "memory:", lease=1.5)
+    store = workers_store(queue)
+    real, registered, until_s = store.settle_and_claim, [], time.monotonic() + 1.5
+
+    @queue.task
+    def nothing() -> None: ...
+
+    def lose(worker: str, *arguments: Any) -> Any:
+        if time.monotonic() < until_s:
+            raise LeaseLost(worker)
+        return real(worker, *arguments)
+
+    def register(worker: str, register: Any = store.register) -> None:
+        registered.append(worker)
+        register(worker)
+
+    store.settle_and_claim, store.register = lose, register
+    job = nothing.enqueue()
+    code = perform(queue, lambda _: job.wait(10))
+    return {"code": code, "state": job.status(), "registered": len(registered)}
+
+
+def test_worker_whose_lease_is_taken_away_at_once_does_not_register_in_a_storm() -> None:
+    scene = play(scene_of_leases_that_are_lost_at_once)
+
+    assert (scene["code"], scene["state"]) == (0, "succeeded")
+    assert 2 <= scene["registered"] <= 4
 
 
 def scene_of_damaged_jobs(url: str) -> dict[str, Any]:
