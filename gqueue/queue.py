@@ -241,8 +241,8 @@ class Queue:
             durable_timeout: seconds to wait for that; with *durable* only.
 
         Raises:
-            QueueFull, StoreFull, StoreUnavailable, DurabilityUnconfirmed: `admitted` holds the ids of those that are in.
-                Any other error, also one of *jobs* itself, has a note that tells how many are.
+            QueueFull, StoreFull, StoreUnavailable, DurabilityUnconfirmed: `admitted` holds the ids of those that are
+                in. Any other error, also one of *jobs* itself, has a note that tells how many are.
         """
         policy = None if when_full is None else to_when_full(when_full)
         if policy is None and wait_timeout is not None:

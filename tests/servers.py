@@ -71,7 +71,8 @@ class Server:
         tcp: listen on a free port of 127.0.0.1 too.
         replica_of: a server with a port, whose replica this one is from its start on.
         program: what to run, instead of the server that is tested with.
-        settings: further settings, as in redis.conf; `settings` may be changed between two starts.
+        settings: further settings, as in redis.conf; `settings` may be changed between two starts, and so may
+            `environ`: variables that it gets beside those of this process.
     """
 
     def __init__(
@@ -88,6 +89,7 @@ class Server:
         self.port = free_port(55_535) if tcp else 0  # a node of a cluster listens on this port + 10,000 too
         self._program = program
         self._replica_of = replica_of
+        self.environ: dict[str, str] = {}
         self.settings = {
             "port": str(self.port),
             "bind": "127.0.0.1",
@@ -128,7 +130,11 @@ class Server:
             if self.answers():
                 return self
             time.sleep(0.01)
-        raise RuntimeError(f"the server did not start:\n{(self.folder / 'log').read_text()}")
+        raise RuntimeError(f"the server did not start:\n{self.log()}")
+
+    def log(self) -> str:
+        """Return what it, and those before it, have written."""
+        return (self.folder / "log").read_text(errors="replace")
 
     def answers(self) -> bool:
         """Return whether it answers now."""
@@ -146,7 +152,9 @@ class Server:
         if self._replica_of is not None:
             command += ["--replicaof", "127.0.0.1", str(self._replica_of.port)]
         quiet = subprocess.DEVNULL
-        self.process = subprocess.Popen(command, stdout=quiet, stderr=quiet, preexec_fn=die_with_the_tests)
+        self.process = subprocess.Popen(
+            command, stdout=quiet, stderr=quiet, env=os.environ | self.environ, preexec_fn=die_with_the_tests
+        )
         return self.process
 
     def stop(self) -> None:
@@ -170,6 +178,11 @@ class Server:
         """Let a frozen process go on."""
         assert self.process
         self.process.send_signal(signal.SIGCONT)
+
+    def wipe(self) -> None:
+        """Forget all data; it must not run."""
+        for path in (self.folder / "appendonlydir", self.folder / "appendonly.aof", self.folder / "dump.rdb"):
+            shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
 
     def remove(self) -> None:
         """Kill it and remove its directory."""

@@ -57,6 +57,7 @@ class Setup:
         failpoints: GQUEUE_FAILPOINTS of the first *failing* workers; one that dies of it is started again.
         direct: workers and producers talk to the server itself, not through the proxy.
         redis: further settings of the server, as in redis.conf with _ for -.
+        tcp: the server listens on a port, too.
         runs: of the full form, each with a seed of its own.
     """
 
@@ -82,6 +83,7 @@ class Setup:
     failing: int = 1
     direct: bool = False
     redis: dict[str, str] = attrs.field(factory=dict)
+    tcp: bool = False
     runs: int = 1
 
 
@@ -93,6 +95,7 @@ class Rig:
         server: the redis-server; `redis()` is a client that goes past the proxy.
         chance: for the scenario's choices: the same seed chooses the same.
         reached: what was met, by name; see `reach`.
+        never: names that must not be in `reached` at the end: a problem if one is.
     """
 
     def __init__(self, folder: Path, setup: Setup, *, seed: int, short: bool) -> None:
@@ -101,9 +104,10 @@ class Rig:
         self.chance = random.Random(seed)
         self.reached: Counter[str] = Counter()
         self.problems: list[str] = []
+        self.never: set[str] = set()
         self.recorder = Recorder(folder, "rig")
         self._asked = Recorder(folder, "producer")
-        self.server = Server(appendonly=True, appendfsync=setup.fsync, **setup.redis)
+        self.server = Server(appendonly=True, tcp=setup.tcp, appendfsync=setup.fsync, **setup.redis)
         self.workers: list[Worker] = []
         self.producers: list[Child] = []
         self._up = True
@@ -164,6 +168,9 @@ class Rig:
         fsck = self._fsck() if drained else []
         self._ended.set()
         self._count_reached(counters)
+        for name in sorted(self.never):
+            if self.reached[name]:
+                self.problems.append(f"{name}: {self.reached[name]}, and it was to be never")
         run = Run(
             scenario=name,
             seed=self.seed,
@@ -499,16 +506,18 @@ class Rig:
                 self.problems.append(f"producer {number} ended with {child.wait(0)}: {child.log()[-500:]}")
 
     def _drain(self, until: float) -> bool:
+        last: object = "no time was left"
         while time.monotonic() < until:
             try:
                 stats = self._stats()
-            except gqueue.GqueueError as error:
-                self.problems.append(f"the server was healed and does not answer: {error}")
+            except gqueue.GqueueError as error:  # our own connections may find out a moment later that it is back
+                last = error
                 continue
+            last = stats
             if stats.depth == stats.running == stats.lapsed == 0:
                 return True
             self.sleep(0.02)
-        self.problems.append(f"not drained within {self.setup.drain:g} s of the heal: {self._stats()}")
+        self.problems.append(f"not drained within {self.setup.drain:g} s of the heal: {last}")
         return False
 
     def _end_workers(self) -> None:
@@ -549,15 +558,22 @@ class Rig:
         for name, count in self.proxy.counts().items():
             if _tells(name):
                 reached[name] += count
+            status = name.partition(": ")[2]
+            if status.isupper():
+                reached[f"met {status}"] += count
         for worker in self.workers:
             text = worker.log()
             for place in re.findall(r"^failpoint (\S+) pid", text, re.MULTILINE):
                 reached[f"failpoint {place}"] += 1
+            reached["stale calls"] += text.count("was overtaken by a later one")
+            reached["outages over"] += text.count(" is back after ")
             reached["leases lost"] += text.count(" is lost\n") + text.count("has no lease any more")
             reached["jobs taken back"] += sum(map(int, re.findall(r"took (\d+) jobs of worker", text)))
         for event in events(self.folder):
             if event.e == "end" and event.how == "interrupted":
                 reached["attempts interrupted"] += 1
+            elif event.e in ("refused", "unknown"):
+                reached[f"{event.e}: {event.why.partition(':')[0]}"] += 1
         for name in ("crashed", "given_back", "skipped", "retried", "dead"):
             reached[f"stats: {name}"] += counters.get(name, 0)
 

@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 import random
+import re
 import signal
 import socket
 import sys
@@ -371,7 +372,11 @@ def _status(reply: Any) -> str:
     if isinstance(reply, list) and reply:
         reply = reply[0]
     if isinstance(reply, hiredis.ReplyError):
-        return str(reply).split(" ", 1)[0]
+        text = str(reply)
+        wrapped = re.search(r"@user_script: ?\d+: -([A-Z]{3,}) ", text)  # Redis 6.2, of an error inside a script
+        if "max number of clients" in text:
+            return "MAXCLIENTS"
+        return wrapped[1] if wrapped else text.split(" ", 1)[0]
     return reply[:24].decode("ascii", "replace") if isinstance(reply, bytes) and reply[:24].isascii() else "other"
 
 

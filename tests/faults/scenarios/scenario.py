@@ -20,7 +20,7 @@ from tests.faults.history import Expect, Run
 from tests.faults.rig import Rig, Setup
 from tests.faults.scenarios.names import NAMES
 
-MODULES = ("workers", "jobs", "server", "network", "producers", "data")
+MODULES = ("workers", "jobs", "server", "refusals", "network", "producers", "data")
 
 SHORT = Setup(jobs=600, seconds=6.0, duration=0.1, lease=1.5, scale=0.5, drain=20.0, retry_for=2.0, grace=2.0)
 """The short form, for `evolve`: about 6 s of load and a drain."""
@@ -39,7 +39,10 @@ Act = Callable[[Rig], None]
 
 @frozen
 class Scenario:
-    """One of the campaign. *recovers*: what was running when a worker was hit runs again within the promised time."""
+    """One of the campaign. *recovers*: what was running when a worker was hit runs again within the promised time.
+
+    *needs* returns why it cannot be run here, "" if it can.
+    """
 
     number: int
     act: Act
@@ -47,6 +50,7 @@ class Scenario:
     short: Setup
     expect: Expect
     recovers: bool
+    needs: Callable[[], str] = lambda: ""
 
     @property
     def name(self) -> str:
@@ -93,6 +97,7 @@ def scenario(
     full: Setup = FULL,
     short: Setup = SHORT,
     recovers: bool = False,
+    needs: Callable[[], str] = lambda: "",
     **expect: Any,
 ) -> Callable[[Act], Act]:
     """Add a function to the campaign; *expect*: fields of `Expect`, of which `reached` must name something."""
@@ -102,7 +107,7 @@ def scenario(
             raise ValueError(f"scenario {number}: there are two, or it has no name")
         if not expect.get("reached") or not act.__doc__:
             raise ValueError(f"scenario {number}: it says nothing of what must be reached, or has no paragraph")
-        ALL[number] = Scenario(number, act, full, short, Expect(**expect), recovers)
+        ALL[number] = Scenario(number, act, full, short, Expect(**expect), recovers, needs)
         return act
 
     return add

@@ -1,9 +1,156 @@
-"""Scenarios 10 to 18, 24 to 29, 31 to 33: a Redis that is killed, slow, empty, full, refusing, or set up wrongly."""
+"""Scenarios 10 to 18, and 32: a Redis that is killed, comes back with less, stands still, or has another time."""
 
 import redis
+from attrs import evolve
 
+from tests.faults import aof, clock
 from tests.faults.rig import Rig
-from tests.faults.scenarios.scenario import scenario
+from tests.faults.scenarios.scenario import FULL, SHORT, scenario
+from tests.servers import executable, version
+
+DEBUG = {"enable_debug_command": "yes"} if version(executable()) >= (7, 0) else {}
+"""Older ones have no such setting, and allow it."""
+
+BACKLOG_FULL = evolve(FULL, duration=0.4, seconds=30.0, redis=aof.SETTINGS)
+BACKLOG_SHORT = evolve(SHORT, duration=0.8, seconds=4.0, redis=aof.SETTINGS)
+"""Where Redis comes back with less: more is enqueued than is done, so that something waits that can be lost."""
+
+POWER_S = 2.0
+"""What a power cut takes from an AOF that is synced every second: the second, and what the disk is behind."""
+
+SLACK_S = 0.5
+"""From the moment to which the AOF is cut to the line of the fault, beyond what was waited."""
+
+
+@scenario(
+    10,
+    full=evolve(FULL, fsync="always"),
+    short=evolve(SHORT, fsync="always"),
+    recovers=True,
+    duplicated=0,
+    reached=("kill -9 redis", "outages over"),
+)
+def kill_redis_always(rig: Rig) -> None:
+    """Kill the server, with an AOF synced before every answer; start it again soon, or after 1.5 leases; again.
+
+    No job is lost, and none done twice: what was answered is on disk, calls without an answer are sent again under
+    their numbers, and leases that ran out while Redis was away are prolonged when it is back.
+    """
+    for number in rig.every(rig.scaled(4.0)):
+        rig.kill_redis()
+        rig.sleep((0.2, 1.5)[number % 2] * rig.setup.lease)
+        rig.start_redis()
+    rig.never |= {"leases lost"}
+
+
+@scenario(11, recovers=True, duplicated=0, reached=("kill -9 redis", "outages over"))
+def kill_redis_everysec(rig: Rig) -> None:
+    """The same with an AOF synced every second: the process is killed, the machine goes on.
+
+    No job is lost: what was answered was written, and the kernel keeps it. Only a disk so slow that a sync of Redis
+    takes longer than a second makes it answer before it writes; then up to 2 s are lost, as in a power loss.
+    """
+    kill_redis_always(rig)
+
+
+@scenario(
+    12,
+    full=BACKLOG_FULL,
+    short=BACKLOG_SHORT,
+    lost=None,
+    lost_within_s=POWER_S + SLACK_S,
+    overlapping=None,
+    reached=("kill -9 redis", "bytes of the AOF lost", "stale calls"),
+)
+def power_loss(rig: Rig) -> None:
+    """Cut the AOF back to what it was 2 s before the server was killed, as a power cut does.
+
+    What was acknowledged within those 2 s may be lost, and nothing older; how much is reported. What was settled
+    within them is done again. Workers that Redis remembers as they were notice by the number of their next call,
+    register anew and lose what they run, which may run elsewhere already.
+    """
+    for _ in rig.every(rig.scaled(4.0)):
+        _lose_the_end(rig, POWER_S, inside=False)
+
+
+@scenario(
+    13,
+    full=BACKLOG_FULL,
+    short=BACKLOG_SHORT,
+    lost=None,
+    lost_within_s=2 * SLACK_S,
+    overlapping=None,
+    reached=("kill -9 redis", "bytes of the AOF lost", "AOF truncated by Redis"),
+)
+def cut_aof(rig: Rig) -> None:
+    """Cut the AOF in the middle of a command that was written half a second before the server was killed.
+
+    With aof-load-truncated, which is its default, Redis starts with what comes before. What was acknowledged after may
+    be lost, and nothing older; how much is reported.
+    """
+    for _ in rig.every(rig.scaled(4.0)):
+        _lose_the_end(rig, SLACK_S, inside=True)
+    rig.reach("AOF truncated by Redis", rig.server.log().count("aof-load-truncated is enabled"))
+
+
+def _lose_the_end(rig: Rig, seconds: float, *, inside: bool) -> None:
+    length = aof.size(rig.server.folder)
+    rig.sleep(seconds)
+    rig.kill_redis()
+    rig.reach("bytes of the AOF lost", aof.cut(rig.server.folder, length, inside=inside))
+    rig.start_redis()
+
+
+@scenario(
+    14,
+    full=BACKLOG_FULL,
+    short=BACKLOG_SHORT,
+    lost=None,
+    lost_within_s=86_400.0,
+    overlapping=None,
+    reached=("kill -9 redis", "leases lost"),
+)
+def empty_restart(rig: Rig) -> None:
+    """Kill the server, remove its AOF, and start it with nothing.
+
+    What was in the queue then is lost; how much is reported. What is enqueued afterwards is done: producers and workers
+    go on without being started anew, and jobs that run are interrupted, since Redis knows nothing of them.
+    """
+    for _ in rig.every(rig.scaled(5.0)):
+        rig.kill_redis()
+        rig.server.wipe()
+        rig.start_redis()
+
+
+@scenario(15, full=evolve(FULL, redis=DEBUG), short=evolve(SHORT, redis=DEBUG), duplicated=0, reached=("DEBUG SLEEP",))
+def debug_sleep(rig: Rig) -> None:
+    """Have the server do nothing else for 10 s, or one and a half leases in the short form.
+
+    No lease is lost, no job is done twice: connections stand, calls are answered late, and the first one of a worker
+    prolongs the leases of all.
+    """
+    seconds = 1.5 * rig.setup.lease if rig.short else 10.0
+    for _ in rig.every(rig.scaled(2.0)):
+        with rig.during("DEBUG SLEEP", f"{seconds:g} s"), rig.redis() as client:
+            connection = client.connection_pool.get_connection()
+            connection.send_command("DEBUG", "SLEEP", seconds)
+            rig.sleep(seconds)
+            connection.read_response()
+            connection.disconnect()
+    rig.never |= {"leases lost", "stats: crashed"}
+
+
+@scenario(16, duplicated=0, reached=("SIGSTOP redis",))
+def stop_redis(rig: Rig) -> None:
+    """Stop the server for 3 leases: connections stand, new ones are taken by the kernel, nothing is answered.
+
+    No lease is lost, no job is done twice, although calls that were given up are carried out when it goes on.
+    """
+    for _ in rig.every(rig.scaled(2.0)):
+        rig.freeze_redis()
+        rig.sleep(3 * rig.setup.lease)
+        rig.thaw_redis()
+    rig.never |= {"leases lost", "stats: crashed"}
 
 
 @scenario(17, duplicated=0, reached=("CLIENT KILL", "connections killed"))
@@ -20,3 +167,48 @@ def client_kill(rig: Rig) -> None:
                 rig.reach("connections killed", client.client_kill_filter(_type="normal", skipme=True))
             except redis.ConnectionError:
                 pass
+
+
+@scenario(18, duplicated=0, reached=("CLIENT PAUSE ALL", "CLIENT PAUSE WRITE"))
+def client_pause(rig: Rig) -> None:
+    """Have the server hold all commands back for one and a half leases, then those that write; and again.
+
+    No lease is lost, no job is done twice: the held commands are carried out at once at the end of the pause, and the
+    first of them prolongs the leases.
+    """
+    for number in rig.every(rig.scaled(2.0)):
+        which, seconds = ("ALL", "WRITE")[number % 2], 1.5 * rig.setup.lease
+        with rig.during(f"CLIENT PAUSE {which}", f"{seconds:g} s"), rig.redis() as client:
+            client.client_pause(int(seconds * 1000), all=which == "ALL")
+            rig.sleep(seconds)
+    rig.never |= {"leases lost", "stats: crashed"}
+
+
+HOUR_S = 3600.0
+
+
+@scenario(
+    32,
+    full=evolve(FULL, duration=0.2),
+    short=evolve(SHORT, duration=0.5),
+    needs=clock.lacking,
+    recovers=True,
+    reached=("clock stepped ahead", "clock stepped back", "kill -9 worker", "stats: crashed"),
+)
+def clock_steps(rig: Rig) -> None:
+    """Step the server's clock an hour ahead, and back, and again; kill a worker after each step.
+
+    No lease is lost by a step, ahead or back: the first call of a worker after it prolongs them all. Jobs of a killed
+    worker are taken back as soon as ever, on whatever time. Only they can be done twice. Results, and replies kept for
+    calls that are sent again, may end early or be kept an hour longer.
+    """
+    rig.kill_redis()
+    wall = clock.Clock(rig.server)
+    rig.start_redis()
+    for number in rig.every(rig.scaled(4.0)):
+        ahead = number % 2 == 0
+        rig.note(f"clock stepped {'ahead' if ahead else 'back'}")
+        wall.step(HOUR_S if ahead else 0.0)
+        rig.sleep(rig.setup.lease)
+        rig.kill_worker(number % rig.setup.workers)
+    rig.never |= {"leases lost"}
