@@ -233,7 +233,7 @@ class Heartbeat:
             self._tell(TookBack(queue_name, lapsed, jobs, total.buried))
 
     def _lose(self, pump: Pump, worker_id: str) -> None:
-        self._slots.condemn(pump, Why.LEASE_LOST)
+        self._slots.condemn(pump, Why.LEASE_LOST, worker_id=worker_id)
         self._tell(Lost(pump, worker_id))
 
     def _tell(self, news: News) -> None:

@@ -300,9 +300,12 @@ class Slots:
             items.extend(kept)
         return dropped
 
-    def condemn(self, pump: "Pump", why: Why | None, job_ids: Container[str] | None = None) -> None:
+    def condemn(
+        self, pump: "Pump", why: Why | None, job_ids: Container[str] | None = None, *, worker_id: str = ""
+    ) -> None:
         """Mark the pump's running jobs (of *job_ids*; None: all) to be interrupted; `strike` does it.
 
+        *worker_id*: only those that were claimed under it: the pump may have registered anew meanwhile.
         The heartbeat's thread may call it: it sets single attributes only. What is marked already keeps its mark, but
         a lost lease goes above all else.
         """
@@ -310,6 +313,8 @@ class Slots:
         for slot in self.all:
             job = slot.job
             if job is None or job.home is not pump or (job_ids is not None and job.job.id not in job_ids):
+                continue
+            if worker_id and job.worker_id != worker_id:
                 continue
             if why is Why.LEASE_LOST:
                 job.lost = True

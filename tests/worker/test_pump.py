@@ -104,6 +104,49 @@ def test_worker_whose_lease_is_taken_away_at_once_does_not_register_in_a_storm()
     assert 2 <= scene["registered"] <= 4
 
 
+def scene_of_a_beat_that_is_refused_late() -> dict[str, Any]:
+    queue = gqueue.Queue("q", "memory:", lease=1.5)
+    store = workers_store(queue)
+    heartbeats = store.clone()
+    real, refused, running = store.settle_and_claim, [], []
+
+    @queue.task
+    def nap() -> None:
+        running.append(True)
+        until(lambda: len(refused) == 2)
+        time.sleep(0.3)
+
+    def lose_once(worker: str, *arguments: Any) -> Any:
+        if not refused:
+            refused.append(worker)
+            raise LeaseLost(worker)
+        return real(worker, *arguments)
+
+    def beat(worker: str, beat: Any = heartbeats.heartbeat) -> Any:
+        if len(refused) < 2:
+            until(lambda: running)
+            refused.append(worker)
+            raise LeaseLost(worker)
+        return beat(worker)
+
+    store.settle_and_claim, store.clone, heartbeats.heartbeat = lose_once, lambda: heartbeats, beat
+    nap.enqueue()
+    code = perform(queue, lambda _: until(lambda: queue.stats().running == 0 and running))
+    return {
+        "code": code,
+        "runs": len(running),
+        "succeeded": queue.stats().counters["succeeded"],
+        "of": len(set(refused)),
+    }
+
+
+def test_late_news_that_the_lease_is_lost_leave_jobs_of_the_next_lease_alone() -> None:
+    scene = play(scene_of_a_beat_that_is_refused_late)
+
+    assert (scene["code"], scene["runs"], scene["succeeded"]) == (0, 1, 1)
+    assert scene["of"] == 1
+
+
 def scene_of_damaged_jobs(url: str) -> dict[str, Any]:
     queue = gqueue.Queue(f"damaged{os.getpid()}", url, lease=1.5)
 
