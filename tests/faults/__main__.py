@@ -39,7 +39,12 @@ def main(
         unknown = set(numbers) - known.keys()
         if unknown:
             raise click.UsageError(f"no scenario {', '.join(map(str, sorted(unknown)))}; there are {list(known)}")
-        chosen = [known[number] for number in numbers or known]
+        chosen = []
+        for scenario in (known[number] for number in numbers or known):
+            if lacking := scenario.needs():
+                click.echo(f"skipped {scenario.name}: {lacking}")
+            else:
+                chosen.append(scenario)
     failed = 0
     for scenario in chosen:
         runs = 1 if short else scenario.full.runs
