@@ -182,7 +182,7 @@ class Heartbeat:
                 self._take_back(store, pump.queue.name, at_reap)
             except LeaseLost:
                 lost = worker_id
-                if not pump.left:
+                if not pump.leaving:  # else it left between two calls of ours
                     self._lose(pump, worker_id)
                 continue
             except Exception as error:  # noqa: BLE001 - whatever the server says, the next beat may pass

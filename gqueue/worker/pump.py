@@ -72,6 +72,7 @@ class Pump:
         read: gives the record of a claimed job, by its id and what is stored.
         held: how many jobs the store holds for this worker, as far as is known here.
         lost: the heartbeat found that the lease of `worker_id` is over.
+        leaving: the worker is being taken out of the queue; *left*: it is out.
     """
 
     def __init__(self, owner: Owner, number: int, queue: "Queue", *, alone: bool, log_jobs: bool) -> None:
@@ -84,7 +85,7 @@ class Pump:
         self.done: list[str] = []
         self.settlements: list[Settlement] = []
         self.held = 0
-        self.lost = self.left = False
+        self.lost = self.leaving = self.left = False
         self.tells = False
         self.progress = Progress(queue.name, self.store, owner.slots.runs)
         self._log_jobs = log_jobs
@@ -334,6 +335,7 @@ class Pump:
 
     def _leave(self) -> None:
         left = 1
+        self.leaving = True
         self._at_leave()
         while left:
             answer = self._with_lease(lambda: self.store.leave(self.worker_id, MOVE_LIMIT))

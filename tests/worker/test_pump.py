@@ -147,6 +147,35 @@ def test_late_news_that_the_lease_is_lost_leave_jobs_of_the_next_lease_alone() -
     assert scene["of"] == 1
 
 
+def scene_of_a_beat_while_the_worker_leaves() -> dict[str, Any]:
+    queue = gqueue.Queue("q", "memory:", lease=1.5)
+    store = workers_store(queue)
+    heartbeats = store.clone()
+    leaves, refused = [], []
+
+    def leave(worker: str, limit: int, leave: Any = store.leave) -> Any:
+        left = leave(worker, limit)
+        leaves.append(worker)
+        until(lambda: refused)
+        time.sleep(0.1)
+        return left
+
+    def beat(worker: str, beat: Any = heartbeats.heartbeat) -> Any:
+        until(lambda: leaves)
+        refused.append(worker)
+        return beat(worker)
+
+    store.leave, store.clone, heartbeats.heartbeat = leave, lambda: heartbeats, beat
+    return {"code": perform(queue, lambda _: None), "refused": len(refused)}
+
+
+def test_worker_that_leaves_is_not_told_that_its_lease_is_lost() -> None:
+    scene = play(scene_of_a_beat_while_the_worker_leaves)
+
+    assert (scene["code"], scene["refused"]) == (0, 1)
+    assert "is lost" not in scene.log
+
+
 def scene_of_damaged_jobs(url: str) -> dict[str, Any]:
     queue = gqueue.Queue(f"damaged{os.getpid()}", url, lease=1.5)
 
