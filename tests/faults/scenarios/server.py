@@ -122,7 +122,13 @@ def empty_restart(rig: Rig) -> None:
         rig.start_redis()
 
 
-@scenario(15, full=evolve(FULL, redis=DEBUG), short=evolve(SHORT, redis=DEBUG), duplicated=0, reached=("DEBUG SLEEP",))
+@scenario(
+    15,
+    full=evolve(FULL, redis=DEBUG, workers=4, slots=10),
+    short=evolve(SHORT, redis=DEBUG, workers=4, slots=10),
+    duplicated=0,
+    reached=("DEBUG SLEEP",),
+)
 def debug_sleep(rig: Rig) -> None:
     """Have the server do nothing else for 10 s, or one and a half leases in the short form.
 
@@ -140,7 +146,13 @@ def debug_sleep(rig: Rig) -> None:
     rig.never |= {"leases lost", "stats: crashed"}
 
 
-@scenario(16, duplicated=0, reached=("SIGSTOP redis",))
+@scenario(
+    16,
+    full=evolve(FULL, workers=4, slots=10),
+    short=evolve(SHORT, workers=4, slots=10),
+    duplicated=0,
+    reached=("SIGSTOP redis",),
+)
 def stop_redis(rig: Rig) -> None:
     """Stop the server for 3 leases: connections stand, new ones are taken by the kernel, nothing is answered.
 
@@ -169,7 +181,13 @@ def client_kill(rig: Rig) -> None:
                 pass
 
 
-@scenario(18, duplicated=0, reached=("CLIENT PAUSE ALL", "CLIENT PAUSE WRITE"))
+@scenario(
+    18,
+    full=evolve(FULL, workers=4, slots=10),
+    short=evolve(SHORT, workers=4, slots=10),
+    duplicated=0,
+    reached=("CLIENT PAUSE ALL", "CLIENT PAUSE WRITE"),
+)
 def client_pause(rig: Rig) -> None:
     """Have the server hold all commands back for one and a half leases, then those that write; and again.
 
@@ -189,8 +207,8 @@ HOUR_S = 3600.0
 
 @scenario(
     32,
-    full=evolve(FULL, duration=0.2),
-    short=evolve(SHORT, duration=0.5),
+    full=evolve(FULL, duration=0.2, workers=4, slots=10),
+    short=evolve(SHORT, duration=0.5, workers=4, slots=10),
     needs=clock.lacking,
     recovers=True,
     reached=("clock stepped ahead", "clock stepped back", "kill -9 worker", "stats: crashed"),
