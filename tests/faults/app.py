@@ -8,9 +8,15 @@ task is the job's key, which the producer chose: it stays the same over all atte
 import ctypes
 import multiprocessing
 import os
+import random
 import signal
 import subprocess
 import time
+from collections.abc import Callable
+
+import redis
+import redis.backoff
+import redis.retry
 
 import gqueue
 from tests.faults.history import Recorder
@@ -113,3 +119,73 @@ def fork(job: str, way: str) -> None:
             if way != "outlives":
                 os.waitpid(pid, 0)
         recorder.effect(job, attempt)
+
+
+own = redis.Redis.from_url(
+    os.environ.get("GQUEUE_REDIS_URL", "redis://localhost"),
+    protocol=2,
+    socket_timeout=2.0,
+    retry=redis.retry.Retry(redis.backoff.NoBackoff(), 0),
+)
+"""A client of the tasks' own, as an application has one, made before anything is killed."""
+
+
+@queue.task(max_attempts=1)
+def meddle(job: str, seconds: float) -> None:
+    """Time out and kill greenlets that talk to Redis, some by a client of their own and some by gqueue."""
+    import gevent  # the producers, which read this module too, are not patched
+
+    here = gqueue.current_job()
+    chance = random.Random(job)
+    with recorder.running(job, here.attempt):
+        until = time.monotonic() + seconds
+        number = 0
+        while time.monotonic() < until:
+            number += 1
+            time.sleep(chance.uniform(0.0, 0.1))
+            name, talk = chance.choice((("redis", _talk_to_redis), ("gqueue", _talk_to_gqueue)))
+            after = chance.uniform(0.0, 0.05)
+            if chance.random() < 0.5:
+                try:
+                    with gevent.Timeout(after) as limit:
+                        talk(f"{job}.{number}", here)
+                except gevent.Timeout as hit:
+                    if hit is not limit:
+                        raise
+                    print("app:", name, "timed out", flush=True)
+            else:
+                spawn = chance.choice((gqueue.spawn, gevent.spawn))  # the other's greenlets make calls by themselves
+                talker = spawn(talk, f"{job}.{number}", here)
+                if not talker.join(after) and not talker.ready():
+                    talker.kill()
+                    print("app:", name, "killed", flush=True)
+                elif talker.exception is not None:
+                    raise talker.exception
+        recorder.effect(job, here.attempt)
+
+
+def _talk_to_redis(key: str, _: object) -> None:
+    try:
+        own.set(f"own:{key}", key, ex=60)
+        told = own.get(f"own:{key}")
+    except redis.RedisError:
+        return
+    if told != key.encode():
+        print("app: redis told another's reply", flush=True)  # the application's own fault, if it is one
+
+
+def _talk_to_gqueue(key: str, here: gqueue.CurrentJob) -> None:
+    from tests.faults.producer import enqueue
+
+    handle = queue.fetch_job(here.id)
+    asked: tuple[tuple[Callable[[], object], object], ...] = (
+        (handle.status, "running"),
+        (lambda: here.progress(key), None),
+        (lambda: queue.stats().capacity, queue.settings.capacity),
+        (lambda: enqueue(queue, recorder, [(key, work.job(key, 0.0))], alone=True), None),
+        (handle.status, "running"),
+    )
+    for ask, expected in asked:
+        told = ask()
+        if told != expected:
+            raise RuntimeError(f"gqueue told {told!r}, not {expected!r}: another's reply")

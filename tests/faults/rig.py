@@ -32,7 +32,7 @@ from gqueue.core.model import Stats
 from tests.faults.crew import Child, Worker
 from tests.faults.history import DepthRecorder, Expect, Recorder, Run, events, write_run
 from tests.faults.producer import Spec, enqueue
-from tests.faults.toxics import Toxics
+from tests.faults.toxics import Toxics, Way
 from tests.processes import ROOT
 from tests.servers import Server
 
@@ -56,6 +56,7 @@ class Setup:
         drain: seconds after the last fault has healed, in which all must be done.
         failpoints: GQUEUE_FAILPOINTS of the first *failing* workers; one that dies of it is started again.
         direct: workers and producers talk to the server itself, not through the proxy.
+        direct_workers: of the workers, the last so many do.
         redis: further settings of the server, as in redis.conf with _ for -.
         tcp: the server listens on a port, too.
         runs: of the full form, each with a seed of its own.
@@ -82,6 +83,7 @@ class Setup:
     failpoints: str = ""
     failing: int = 1
     direct: bool = False
+    direct_workers: int = 0
     redis: dict[str, str] = attrs.field(factory=dict)
     tcp: bool = False
     runs: int = 1
@@ -131,7 +133,8 @@ class Rig:
             self._sampler = threading.Thread(target=self._sample, daemon=True)
             self._sampler.start()
             for number in range(setup.workers):
-                self.workers.append(Worker(self.folder, number, self._worker_command(), self._environ()))
+                direct = number >= setup.workers - setup.direct_workers
+                self.workers.append(Worker(self.folder, number, self._worker_command(), self._environ(direct=direct)))
                 self.start_worker(number)
             self.wait(lambda: self._stats().workers == setup.workers, 30, "the workers did not register")
             for number in range(setup.producers):
@@ -319,6 +322,18 @@ class Rig:
         finally:
             self.recorder.heal(what)
 
+    @contextmanager
+    def hole(self, number: int, way: Way) -> Iterator[None]:
+        """Swallow what goes through the proxy; of the workers, number *number* alone may be behind it."""
+        what = f"black hole {way}"
+        self.proxy.blackhole(way)
+        self._hit(what, self.workers[number].pid)
+        try:
+            yield
+        finally:
+            self.proxy.clear()
+            self.recorder.heal(what)
+
     def note(self, what: str, detail: str = "") -> None:
         """Note a fault of a moment, just before it is injected."""
         self._note(what, detail)
@@ -468,10 +483,10 @@ class Rig:
             *("--grace", str(setup.grace), "--log-level", "info"),
         ]
 
-    def _environ(self) -> dict[str, str]:
+    def _environ(self, *, direct: bool = False) -> dict[str, str]:
         setup = self.setup
         return {
-            "GQUEUE_REDIS_URL": self.server.url if setup.direct else self.proxy.url,
+            "GQUEUE_REDIS_URL": self.server.url if direct or setup.direct else self.proxy.url,
             "FAULTS_FOLDER": str(self.folder.absolute()),
             "FAULTS_LEASE": str(setup.lease),
             "FAULTS_CAPACITY": str(setup.capacity),
@@ -567,6 +582,8 @@ class Rig:
                 reached[f"failpoint {place}"] += 1
             reached["stale calls"] += text.count("was overtaken by a later one")
             reached["outages over"] += text.count(" is back after ")
+            for told in re.findall(r"^(app: .+)", text, re.MULTILINE):
+                reached[told] += 1
             reached["leases lost"] += text.count(" is lost\n") + text.count("has no lease any more")
             reached["jobs taken back"] += sum(map(int, re.findall(r"took (\d+) jobs of worker", text)))
         for event in events(self.folder):
