@@ -16,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from attrs import evolve
 
-from gqueue.core.model import Left, NewJob, Settlement, State, WhenFull
+from gqueue.core.model import Left, NewJob, Settlement, State, Ticket, WhenFull
 from gqueue.errors import StoreFull, StoreTooOld, StoreUnavailable
 from gqueue.store import patience
 from gqueue.store.connection import Lanes, Link
@@ -1002,6 +1002,48 @@ def test_damaged_counters_count_as_none(open_redis: OpenStore, server: Server, q
     assert [(job.id, job.failures, job.crashes) for job in jobs] == [("a", 1, 0)]
     assert [(letter.failures, letter.crashes) for letter in store.letters()] == [(1, 0)]
     assert store.look(["c"])[0].failures == 0
+
+
+@pytest.mark.parametrize("number", ["nonsense", "-1", "1e300", str(2**52), str(2**53 - 1)])
+def test_damaged_numbers_lose_neither_a_job_nor_a_place(
+    open_redis: OpenStore, server: Server, queue_name: str, number: str
+):
+    store = open_redis()
+    with server.client() as client:
+        client.hset(f"gq:{{{queue_name}}}:meta", mapping={"sequence": number, "places": number})
+        client.hset(f"gq:{{{queue_name}}}:stats", mapping=dict.fromkeys(("enqueued", "claimed", "succeeded"), number))
+    store.register("w")
+
+    enqueue(store, "a", "b")
+    jobs = [NewJob("c", 0.0, 0, b"{}")]
+    waits = store.enqueue("l", 1, jobs, when_full=WhenFull.WAIT, capacity=2, ticket=Ticket("p.1"))
+    assert waits.place
+    assert claim(store) == ["a", "b"]
+    assert claim(store, 2, done=("a", "b")) == []
+    again = Ticket("p.1", waits.place)
+    assert store.enqueue("l", 2, jobs, when_full=WhenFull.WAIT, capacity=2, ticket=again).accepted == 1
+    assert claim(store, 3) == ["c"]
+
+
+@pytest.mark.parametrize("ticket", [False, True], ids=["no ticket", "a ticket of nobody beside it"])
+def test_place_without_a_ticket_holds_nobody_up(open_redis: OpenStore, server: Server, queue_name: str, ticket: bool):
+    store = open_redis()
+    with server.client() as client:
+        client.zadd(f"gq:{{{queue_name}}}:waiters", {"0000000000001p.1": -1.0})
+        if ticket:
+            client.zadd(f"gq:{{{queue_name}}}:tickets", {"0000000000002p.2": time.time() * 1000 + 300})
+
+    def enters() -> bool:
+        call = next(calls)
+        reply = store.enqueue("l", call, [NewJob("a", 0.0, 0, b"{}")], when_full=WhenFull.REJECT, capacity=10)
+        return reply.accepted == 1
+
+    calls = itertools.count(1)
+    assert wait_until(enters) if ticket else enters()
+
+    assert store.look(["a"])[0].state is State.READY
+    with server.client() as client:
+        assert not client.exists(f"gq:{{{queue_name}}}:waiters")
 
 
 def test_member_without_a_record_is_dropped(open_redis: OpenStore, server: Server, queue_name: str):

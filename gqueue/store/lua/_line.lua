@@ -1,5 +1,6 @@
 -- Take the tickets that were not renewed out of the line, and those whose deadline lies beyond any that could be given
--- now: the clock was stepped back, and their producers may be dead. A live one comes back where it stood. Returns how many.
+-- now: the clock was stepped back, and their producers may be dead. A live one comes back where it stood. A place without
+-- a ticket, which no script leaves, goes too: it would lapse never, and hold up all who come. Returns how many went.
 local function drop_lapsed_tickets(now, ticket_ms)
   local dropped = 0
   for _, lapsed in ipairs({
@@ -10,6 +11,13 @@ local function drop_lapsed_tickets(now, ticket_ms)
       redis.call('ZREM', tickets, unpack(lapsed))
       redis.call('ZREM', waiters, unpack(lapsed))
       dropped = dropped + #lapsed
+    end
+  end
+  if redis.call('ZCARD', waiters) ~= redis.call('ZCARD', tickets) then
+    for _, stands in ipairs(redis.call('ZRANGE', waiters, 0, 999)) do
+      if not redis.call('ZSCORE', tickets, stands) then
+        dropped = dropped + redis.call('ZREM', waiters, stands)
+      end
     end
   end
   return dropped
