@@ -1025,6 +1025,37 @@ def test_damaged_numbers_lose_neither_a_job_nor_a_place(
     assert claim(store, 3) == ["c"]
 
 
+def test_job_that_is_never_due_is_no_time_to_wake_at(open_redis: OpenStore, server: Server, queue_name: str):
+    store = open_redis()
+    store.register("w")
+    with server.client() as client:
+        client.zadd(f"gq:{{{queue_name}}}:scheduled", {"never": float("inf")})
+        assert store.settle_and_claim("w", 1, (), [], 5).due_in_ms is None
+        client.zadd(f"gq:{{{queue_name}}}:scheduled", {"long ago": float("-inf"), "soon": 20_000.0})
+
+    assert store.settle_and_claim("w", 2, (), [], 5, now_ms=10_000).due_in_ms == 10_000
+
+
+def test_lapsed_worker_without_a_name_is_dropped(open_redis: OpenStore, server: Server, queue_name: str):
+    store = open_redis()
+    with server.client() as client:
+        client.zadd(f"gq:{{{queue_name}}}:lapsed", {"": 0.0, "nobody": 0.0})
+
+    assert store.fence() == ("nobody",)
+    store.reap("nobody", 10)
+    assert store.stats().lapsed == 0
+
+
+@pytest.mark.parametrize("value", ["nonsense", "", "-1", "1e300", b"\xff"])
+def test_damaged_settings_are_told_as_none(open_redis: OpenStore, server: Server, queue_name: str, value: str | bytes):
+    store = open_redis()
+    enqueue(store, "a")
+    with server.client() as client:
+        client.hset(f"gq:{{{queue_name}}}:meta", mapping={"capacity_set": value, "paused": value})
+
+    assert (store.stats().capacity, store.stats().paused) == (1_000_000, False)
+
+
 @pytest.mark.parametrize("ticket", [False, True], ids=["no ticket", "a ticket of nobody beside it"])
 def test_place_without_a_ticket_holds_nobody_up(open_redis: OpenStore, server: Server, queue_name: str, ticket: bool):
     store = open_redis()

@@ -20,6 +20,7 @@ local lease_ms = ARGV[2]
 
 local now = clock(ARGV[1])
 redis.call('ZREM', workers, '') -- needs no memory: a full Redis lets the writes after it pass
+redis.call('ZREM', lapsed, '') -- no worker, but damage: it has no key of jobs, so nobody could take it out by reap
 touch(now, lease_ms)
 for _, worker in ipairs(redis.call('ZRANGEBYSCORE', workers, '-inf', whole(now), 'LIMIT', 0, 1000)) do
   redis.call('ZREM', workers, worker)

@@ -120,7 +120,7 @@ local function answer(ids, entries, skipped)
   if #ids > 0 and redis.call('EXISTS', crashes) == 1 then
     lost = redis.call('HMGET', crashes, unpack(ids))
   end
-  local due_in_ms = due and whole(math.max(0, tonumber(due) - now)) or ''
+  local due_in_ms = tonumber(due or 'inf') < 2 ^ 53 and whole(math.max(0, tonumber(due) - now)) or ''
   return {'ok', left, due_in_ms, skipped, claimed, failures, lost}
 end
 

@@ -34,7 +34,7 @@ return {
   redis.call('ZCOUNT', tickets, '(' .. whole(clock(ARGV[1])), '+inf'),
   redis.call('ZCARD', workers),
   redis.call('ZCARD', lapsed),
-  known[1] or known[2] or '0',
-  known[3] or '0',
+  whole(kept(known[1], kept(known[2], 0))),
+  known[3] == '1' and 1 or 0,
   redis.call('HGETALL', stats),
 }
