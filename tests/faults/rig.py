@@ -343,14 +343,14 @@ class Rig:
         """Count that something was met, for the scenario's `reached`."""
         self.reached[what] += times
 
-    def put(self, task: str, key: str, *arguments: Any, priority: float = 0.0) -> str:
+    def put(self, task: str, key: str, *arguments: Any, priority: float = 0.0, delay: float = 0.0) -> str:
         """Enqueue one job past the proxy, with lines in the history like those of a producer; return its id."""
         from tests.faults import app
 
         function = app.queue.tasks[task]
         if task not in self.queue.tasks:
             self.queue.task(function.function, name=task, timeout=function.timeout_ms / 1000)
-        job = self.queue.tasks[task].options(priority=priority).job(key, *arguments)
+        job = self.queue.tasks[task].options(priority=priority, delay=delay).job(key, *arguments)
         enqueue(self.queue, self._asked, [(key, job)], alone=True)
         return job.id
 
@@ -545,11 +545,15 @@ class Rig:
             if code not in (0, None):
                 self.problems.append(f"worker {number} ended with {code} at the end, not 0")
 
+    def keys(self) -> dict[str, str]:
+        """Return the keys of all jobs so far, by the queue's ids."""
+        return {event.id: event.job for event in events(self.folder) if event.id}
+
     def _list_letters(self) -> None:
+        keys = self.keys()  # by these, since of a damaged record the arguments are not known
         for shed in (False, True):
             for letter in self.queue.dead.list(limit=100_000, shed=shed):
-                key = str(letter.args[0]) if letter.args else ""
-                self.recorder.dead(key, letter.id, letter.reason)
+                self.recorder.dead(keys.get(letter.id, ""), ascii(letter.id)[1:-1], letter.reason)  # of any bytes
 
     def _list_waiting(self) -> None:
         with self.redis() as client:
