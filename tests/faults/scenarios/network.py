@@ -55,7 +55,7 @@ HITS = tuple(f"app: {client} {how}" for client in ("redis", "gqueue") for how in
     short=evolve(SHORT, jobs=500, seconds=9.0, duration=0.3, direct_workers=1, wait_timeout=2.0, scale=0.17),
     recovers=True,
     overlapping=None,
-    reached=(*HOLES, "bytes held", "leases lost", "jobs taken back", "outcomes refused"),
+    reached=(*HOLES, "bytes held", "leases lost", "jobs taken back", "stale settlements refused"),
 )
 def black_hole(rig: Rig) -> None:
     """Swallow all between one worker (and the producers) and Redis for 15 s: both ways, replies only, requests only.
