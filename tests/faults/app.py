@@ -13,6 +13,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable
+from functools import cache
 
 import redis
 import redis.backoff
@@ -121,13 +122,11 @@ def fork(job: str, way: str) -> None:
         recorder.effect(job, attempt)
 
 
-own = redis.Redis.from_url(
-    os.environ.get("GQUEUE_REDIS_URL", "redis://localhost"),
-    protocol=2,
-    socket_timeout=2.0,
-    retry=redis.retry.Retry(redis.backoff.NoBackoff(), 0),
-)
-"""A client of the tasks' own, as an application has one, made before anything is killed."""
+@cache
+def own() -> "redis.Redis":
+    """Return the client that tasks have of their own, as an application has one."""
+    never = redis.retry.Retry(redis.backoff.NoBackoff(), 0)
+    return redis.Redis.from_url(os.environ["GQUEUE_REDIS_URL"], protocol=2, socket_timeout=2.0, retry=never)
 
 
 @queue.task(max_attempts=1)
@@ -166,8 +165,8 @@ def meddle(job: str, seconds: float) -> None:
 
 def _talk_to_redis(key: str, _: object) -> None:
     try:
-        own.set(f"own:{key}", key, ex=60)
-        told = own.get(f"own:{key}")
+        own().set(f"own:{key}", key, ex=60)
+        told = own().get(f"own:{key}")
     except redis.RedisError:
         return
     if told != key.encode():

@@ -173,6 +173,9 @@ class _Findings:
         if expect.lost_within_s is not None:
             old = (job for job in jobs if is_lost(job) and not self._near_a_fault(job.acknowledged_at))
             yield from self._beyond("lost of old", 0, old, self._last)
+        if expect.never_lost:
+            kept = (job for job in jobs if is_lost(job) and job.job.startswith(expect.never_lost))
+            yield from self._beyond("lost though kept", 0, kept, self._last)
         yield from self._beyond("phantom", expect.phantom, filter(is_phantom, jobs), self._last)
         yield from self._beyond(
             "duplicated", expect.duplicated, (job for job in jobs if job.effects > 1), self._effects

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 import msgspec
 
 import gqueue
-from gqueue import GqueueError, QueueFull, StoreFull, StoreUnavailable
+from gqueue import DurabilityUnconfirmed, GqueueError, QueueFull, StoreFull, StoreUnavailable
 from gqueue.task import PreparedJob
 from tests.faults.app import queue, work
 from tests.faults.history import Recorder
@@ -33,6 +33,7 @@ class Spec(msgspec.Struct, frozen=True):
         many: largest batch; one by one and batches are mixed. 1: always one by one.
         threads: that share jobs and pace.
         wait_timeout: of each enqueue, in seconds; None: for ever.
+        durable: what must have each job before its enqueue is done, as `Queue` takes it; keys begin with d then, not p.
     """
 
     number: int
@@ -44,6 +45,7 @@ class Spec(msgspec.Struct, frozen=True):
     many: int
     threads: int
     wait_timeout: float | None
+    durable: str = ""
 
 
 class Producer:
@@ -75,8 +77,11 @@ class Producer:
 
     def _prepare(self, number: int) -> tuple[str, PreparedJob[None]]:
         spec = self._spec
-        key = f"p{spec.number}.{self._thread}-{number}" if spec.threads > 1 else f"p{spec.number}-{number}"
-        options = work.options(priority=self._chance.choice(spec.priorities), wait_timeout=spec.wait_timeout)
+        name = f"{'d' if spec.durable else 'p'}{spec.number}"
+        key = f"{name}.{self._thread}-{number}" if spec.threads > 1 else f"{name}-{number}"
+        options = work.options(
+            priority=self._chance.choice(spec.priorities), wait_timeout=spec.wait_timeout, durable=spec.durable or "off"
+        )
         return key, options.job(key, round(self._chance.uniform(0.0, spec.duration), 3))
 
 
@@ -99,6 +104,9 @@ def enqueue(
     except StoreUnavailable as away:
         inside, why = away.admitted, f"StoreUnavailable: {away}"
         maybe = away.job_ids if away.may_be_in else ()
+    except DurabilityUnconfirmed as unsafe:  # they are in, and may be lost
+        inside = [job_id for job_id in unsafe.admitted if job_id not in unsafe.job_ids]
+        maybe, why = unsafe.job_ids, "DurabilityUnconfirmed"
     except GqueueError as error:
         # One call was refused, and nothing of it written; of a batch that stood in line a part may have gone in before.
         why = f"{type(error).__name__}: {error}"

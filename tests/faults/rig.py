@@ -34,7 +34,7 @@ from tests.faults.history import DepthRecorder, Expect, Recorder, Run, events, w
 from tests.faults.producer import Spec, enqueue
 from tests.faults.toxics import Toxics, Way
 from tests.processes import ROOT
-from tests.servers import Server
+from tests.servers import Sentinels, Server, in_step, role
 
 POLL_S = 0.01
 SAMPLE_S = 0.05
@@ -57,6 +57,8 @@ class Setup:
         failpoints: GQUEUE_FAILPOINTS of the first *failing* workers; one that dies of it is started again.
         direct: workers and producers talk to the server itself, not through the proxy.
         direct_workers: of the workers, the last so many do.
+        durable: of the first *durable_producers*, as `Queue` takes it; the keys of their jobs begin with d, not p.
+        sentinels: a master and a replica watched by three sentinels instead of one server; all ask these, no proxy.
         redis: further settings of the server, as in redis.conf with _ for -.
         tcp: the server listens on a port, too.
         runs: of the full form, each with a seed of its own.
@@ -84,6 +86,9 @@ class Setup:
     failing: int = 1
     direct: bool = False
     direct_workers: int = 0
+    durable: str = ""
+    durable_producers: int = 0
+    sentinels: bool = False
     redis: dict[str, str] = attrs.field(factory=dict)
     tcp: bool = False
     runs: int = 1
@@ -94,7 +99,7 @@ class Rig:
 
     Attributes:
         proxy: the network's faults, see `Toxics`; write them into the history with `during`.
-        server: the redis-server; `redis()` is a client that goes past the proxy.
+        server: the redis-server, of several the master; `redis()` is a client that goes past the proxy.
         chance: for the scenario's choices: the same seed chooses the same.
         reached: what was met, by name; see `reach`.
         never: names that must not be in `reached` at the end: a problem if one is.
@@ -109,7 +114,12 @@ class Rig:
         self.never: set[str] = set()
         self.recorder = Recorder(folder, "rig")
         self._asked = Recorder(folder, "producer")
-        self.server = Server(appendonly=True, tcp=setup.tcp, appendfsync=setup.fsync, **setup.redis)
+        self.sentinels: Sentinels | None = None
+        if setup.sentinels:
+            self.sentinels = Sentinels(appendonly=True, appendfsync=setup.fsync, **setup.redis)
+            self.server = self.sentinels.servers[0]
+        else:
+            self.server = Server(appendonly=True, tcp=setup.tcp, appendfsync=setup.fsync, **setup.redis)
         self.workers: list[Worker] = []
         self.producers: list[Child] = []
         self._up = True
@@ -122,13 +132,11 @@ class Rig:
     def __enter__(self) -> "Rig":
         """Start everything."""
         setup = self.setup
-        self.server.start()
+        (self.sentinels or self.server).start()
         try:
             self.version = str(self.redis().info("server")["redis_version"])
             self.proxy = Toxics(self.server.socket, self.seed)
-            self.queue = gqueue.Queue(
-                "faults", self.server.url, lease=setup.lease, capacity=setup.capacity, retry_for=0.5
-            )
+            self.queue = gqueue.Queue("faults", self.url, lease=setup.lease, capacity=setup.capacity, retry_for=0.5)
             self.recorder.capacity(setup.capacity)
             self._sampler = threading.Thread(target=self._sample, daemon=True)
             self._sampler.start()
@@ -154,7 +162,7 @@ class Rig:
         if hasattr(self, "queue"):
             self._sampler.join(5)
             self.queue.close()
-        self.server.remove()
+        (self.sentinels or self.server).remove()
 
     def finish(self, name: str, expect: Expect, command: str = "") -> Run:
         """Heal, drain, look at what is left, end; write and return `run.json`."""
@@ -283,6 +291,11 @@ class Rig:
 
     # Verbs: the server.
 
+    @property
+    def url(self) -> str:
+        """Return the URL of the server, past the proxy, or that of the sentinels."""
+        return self.sentinels.url if self.sentinels is not None else self.server.url
+
     def redis(self) -> "redis.Redis":
         """Return a client of the server, past the proxy."""
         return self.server.client()
@@ -310,6 +323,38 @@ class Rig:
         self.server.go_on()
         self._up = True
         self.recorder.heal("SIGSTOP redis")
+
+    def fail_over(self) -> None:
+        """Have a sentinel make the replica the master, as an operator does; wait until the old one is its replica."""
+        with self.during("failover"):
+            self._take_over(self._sentinels().failover)
+
+    def kill_master(self, cut: float) -> None:
+        """SIGKILL of the master, *cut* seconds after the replica lost its link; start it again when another is."""
+        before, replica = self.server, self._sentinels().replica()
+        with self.during("kill -9 master"):
+            replica.pause()  # else it connects again at once
+            try:
+                with self.redis() as client:
+                    self.reach("links to the replica cut", client.client_kill_filter(_type="replica"))
+                self.sleep(cut)
+                before.kill()
+            finally:
+                replica.go_on()
+            self._take_over(lambda: self._sentinels().wait_for_another(before), before)
+
+    def _take_over(self, change: Callable[[], Server], dead: Server | None = None) -> None:
+        self.server = change()
+        if dead is not None:
+            dead.start()
+            with dead.client() as client:  # the sentinels see to it too, but 8 s later
+                client.replicaof("127.0.0.1", self.server.port)
+        other = next(server for server in self._sentinels().servers if server is not self.server)
+        self.wait(lambda: role(other) == "slave" and in_step(other), 30, "the old master did not become a replica")
+
+    def _sentinels(self) -> Sentinels:
+        assert self.sentinels is not None
+        return self.sentinels
 
     # Verbs: everything else.
 
@@ -469,6 +514,7 @@ class Rig:
             priorities=setup.priorities,
             many=setup.many,
             threads=setup.threads,
+            durable=setup.durable if number < setup.durable_producers else "",
             wait_timeout=setup.wait_timeout if number % 2 else None,
         )
         command = [sys.executable, "-m", "tests.faults.producer", msgspec.json.encode(spec).decode()]
@@ -486,7 +532,7 @@ class Rig:
     def _environ(self, *, direct: bool = False) -> dict[str, str]:
         setup = self.setup
         return {
-            "GQUEUE_REDIS_URL": self.server.url if direct or setup.direct else self.proxy.url,
+            "GQUEUE_REDIS_URL": self.url if direct or setup.direct or setup.sentinels else self.proxy.url,
             "FAULTS_FOLDER": str(self.folder.absolute()),
             "FAULTS_LEASE": str(setup.lease),
             "FAULTS_CAPACITY": str(setup.capacity),

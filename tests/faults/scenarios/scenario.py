@@ -20,7 +20,7 @@ from tests.faults.history import Expect, Run
 from tests.faults.rig import Rig, Setup
 from tests.faults.scenarios.names import NAMES
 
-MODULES = ("workers", "jobs", "server", "refusals", "network", "producers", "data")
+MODULES = ("workers", "jobs", "server", "refusals", "network", "producers", "data", "sentinel")
 
 SHORT = Setup(jobs=600, seconds=6.0, duration=0.1, lease=1.5, scale=0.5, drain=20.0, retry_for=2.0, grace=2.0)
 """The short form, for `evolve`: about 6 s of load and a drain."""
