@@ -29,7 +29,7 @@ from gqueue.config import (
     to_ms,
     to_wait_ms,
 )
-from gqueue.core.model import MOVE_LIMIT, Backoff, Rules, Stats, check_name
+from gqueue.core.model import LONGEST_LEASE_MS, MOVE_LIMIT, Backoff, Rules, Stats, check_name
 from gqueue.core.producer import chunks
 from gqueue.errors import BadSetting, DuplicateTask, DurabilityUnconfirmed, QueueFull, StoreFull, StoreUnavailable
 from gqueue.job import JobHandle, carried
@@ -98,7 +98,7 @@ class Queue:
         if not 0 <= aging_per_second <= sys.float_info.max:
             raise BadSetting(f"aging_per_second must be a finite number of at least 0, not {shown(aging_per_second)}")
         rules = Rules(
-            lease_ms=to_ms("lease", lease, least=0.5, most=86_400),
+            lease_ms=to_ms("lease", lease, least=0.5, most=LONGEST_LEASE_MS / 1000),
             max_crashes=to_count("max_crashes", max_crashes),
             letters_max=to_count("letters_max", letters_max),
             letters_ms=to_ms("letters_ttl", letters_ttl, least=0.001),

@@ -13,12 +13,14 @@ from typing import NamedTuple
 
 from attrs import frozen
 
+from gqueue.core.model import LONGEST_LEASE_MS
 from gqueue.core.order import member
 
 IMPOSSIBLE_SEQUENCE = 2**51
 """No queue has given so many: a record or a place whose number reaches it was damaged, and is no reason to count on."""
 
 _LARGEST = 2**53
+_BEYOND = {"sequence": IMPOSSIBLE_SEQUENCE, "places": IMPOSSIBLE_SEQUENCE, "lease": LONGEST_LEASE_MS + 1}
 _CLAIM = re.compile(r"\d+ \d+")
 _WHOLE = re.compile(r"-?\d{1,16}")
 
@@ -352,7 +354,7 @@ def judge_totals(seen: TotalsSeen) -> list[Finding]:
     found = []
     for name in NUMBERS:
         text, least = seen.meta.get(name), 1 if name in ("capacity", "capacity_set", "lease") else 0
-        most = IMPOSSIBLE_SEQUENCE if name in ("sequence", "places") else _LARGEST
+        most = _BEYOND.get(name, _LARGEST)
         if text is not None and not (_WHOLE.fullmatch(text) and least <= int(text) < most):
             found.append(
                 Finding(Flaw.BAD_SETTING, "meta", name, f"{_short(text)} cannot be", REPAIRS[Flaw.BAD_SETTING])

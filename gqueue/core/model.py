@@ -21,6 +21,9 @@ MAX_SEQUENCE = 2**52
 MOVE_LIMIT = 1_000
 """Most elements that one call moves: keeps a script under some milliseconds, and `unpack` in Lua from overflowing."""
 
+LONGEST_LEASE_MS = 86_400_000
+"""A day: no queue has a longer lease, so one that is kept in Redis and is longer was damaged."""
+
 MOVE_BYTES = 4 * 1024 * 1024
 """Most bytes of records that one call touches, unless a single one is larger."""
 

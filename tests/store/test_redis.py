@@ -1036,6 +1036,25 @@ def test_job_that_is_never_due_is_no_time_to_wake_at(open_redis: OpenStore, serv
     assert store.settle_and_claim("w", 2, (), [], 5, now_ms=10_000).due_in_ms == 10_000
 
 
+@pytest.mark.parametrize("lease", ["nonsense", "", "0", "1e300", str(2**52), "86400001"])
+def test_damaged_lease_keeps_no_job_with_a_dead_worker(
+    open_redis: OpenStore, server: Server, queue_name: str, lease: str
+):
+    store = open_redis()
+    enqueue(store, "a")
+    store.register("w", now_ms=1_000)
+    claimed = store.settle_and_claim("w", 1, (), [], 1, now_ms=1_000)
+    with server.client() as client:
+        client.hset(f"gq:{{{queue_name}}}:meta", "lease", lease)
+    store.heartbeat("w", now_ms=1_500)
+    store.register("other", now_ms=1_500)
+    for now_ms in range(2_000, 1_500 + RULES.lease_ms, 500):
+        store.heartbeat("other", now_ms=now_ms)
+
+    assert len(claimed.jobs) == 1
+    assert store.fence(now_ms=1_500 + RULES.lease_ms) == ("w",)
+
+
 def test_lapsed_worker_without_a_name_is_dropped(open_redis: OpenStore, server: Server, queue_name: str):
     store = open_redis()
     with server.client() as client:

@@ -9,6 +9,13 @@ local function kept(text, other)
   return number and number == math.floor(number) and number >= 0 and number < 2 ^ 53 and number or other
 end
 
+-- The lease in force, in ms; *other* if it was damaged. One of more than a day is (model.LONGEST_LEASE_MS), and would keep
+-- the jobs of a dead worker with it for ever.
+local function lease_kept(text, other)
+  local lease = kept(text, other)
+  return lease <= 86400000 and lease or other
+end
+
 local function clock(given)
   if given ~= '' then
     return tonumber(given)

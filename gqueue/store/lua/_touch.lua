@@ -3,7 +3,7 @@
 local function touch(now, lease_brought)
   local was = redis.call('HMGET', meta, 'seen', 'lease')
   local seen = kept(was[1], now)
-  local lease = math.max(1, kept(was[2], tonumber(lease_brought)))
+  local lease = math.max(1, lease_kept(was[2], tonumber(lease_brought)))
   if 2 * (now - seen) > lease or 6 * (seen - now) > lease then
     local first, last = now + math.floor(lease / 3), now + lease
     local all = redis.call('ZRANGE', workers, 0, -1, 'WITHSCORES')

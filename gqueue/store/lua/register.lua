@@ -17,7 +17,7 @@ local worker, lease = ARGV[2], tonumber(ARGV[3])
 local now = clock(ARGV[1])
 redis.call('ZREM', workers, '') -- needs no memory: a full Redis lets the writes after it pass
 if redis.call('EXISTS', workers) == 1 then
-  lease = math.max(lease, kept(redis.call('HGET', meta, 'lease'), 0))
+  lease = math.max(lease, lease_kept(redis.call('HGET', meta, 'lease'), 0))
 end
 redis.call('HSET', meta, 'lease', whole(lease))
 redis.call('ZADD', workers, whole(now + lease), worker)
