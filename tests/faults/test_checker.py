@@ -162,6 +162,13 @@ def lost_long_before_any_fault(story: Story) -> str:
     return "lost of old: x (id-x)"
 
 
+def lost_of_those_that_must_not_be(story: Story) -> str:
+    story.expect(lost=None, never_lost="d")
+    story.admit("x", 100)
+    story.admit("d1", 100)
+    return "lost though kept: d1 (id-d1)"
+
+
 def phantom(story: Story) -> str:
     story.do("x", 100, 1)
     return "phantom: x"
@@ -268,7 +275,8 @@ def evolve_run(run: Run, **changes: object) -> Run:
 
 
 PLANTS: list[Callable[[Story], str]] = [
-    lost, lost_after_its_start, lost_that_was_done_by_its_producers_word_only, lost_long_before_any_fault, phantom,
+    lost, lost_after_its_start, lost_that_was_done_by_its_producers_word_only, lost_long_before_any_fault,
+    lost_of_those_that_must_not_be, phantom,
     acknowledged_out_of_nothing, duplicated, overlapping, overlapping_with_one_that_is_stopped, wrong, unfinished,
     deeper, late, late_after_all_were_hit, not_reached, dead_and_not_expected, dead_too_often, out_of_order, keys_amiss,
 ]  # fmt: skip
