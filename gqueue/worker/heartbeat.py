@@ -19,7 +19,7 @@ from gevent import monkey
 from gqueue import failpoints
 from gqueue.core.dispatch import Why
 from gqueue.core.model import MOVE_LIMIT, Ask, Reaped
-from gqueue.errors import LeaseLost, NotLapsed
+from gqueue.errors import GqueueError, LeaseLost, NotLapsed, StoreUnavailable
 from gqueue.store.base import Store
 from gqueue.worker.pump import Pump
 from gqueue.worker.slots import Slots
@@ -214,23 +214,34 @@ class Heartbeat:
         return more
 
     def _take_back(self, store: Store, queue_name: str, at_reap: Callable[[], None]) -> None:
+        refused: GqueueError | None = None
         for lapsed in store.fence():
-            total = Reaped(0, 0, 0, 0, 1)
-            while total.left:
-                at_reap()
-                try:
-                    some = store.reap(lapsed, MOVE_LIMIT)
-                except NotLapsed:  # another worker was faster
-                    break
-                total = Reaped(
-                    total.ready + some.ready,
-                    total.suspect + some.suspect,
-                    total.buried + some.buried,
-                    total.cancelled + some.cancelled,
-                    some.left,
-                )
-            jobs = total.ready + total.suspect + total.buried + total.cancelled
-            self._tell(TookBack(queue_name, lapsed, jobs, total.buried))
+            try:
+                self._take_back_of(lapsed, store, queue_name, at_reap)
+            except StoreUnavailable:
+                raise
+            except GqueueError as error:  # a key of a wrong type, say: the jobs of the others must not wait for that
+                refused = error
+        if refused is not None:
+            raise refused
+
+    def _take_back_of(self, lapsed: str, store: Store, queue_name: str, at_reap: Callable[[], None]) -> None:
+        total = Reaped(0, 0, 0, 0, 1)
+        while total.left:
+            at_reap()
+            try:
+                some = store.reap(lapsed, MOVE_LIMIT)
+            except NotLapsed:  # another worker was faster
+                break
+            total = Reaped(
+                total.ready + some.ready,
+                total.suspect + some.suspect,
+                total.buried + some.buried,
+                total.cancelled + some.cancelled,
+                some.left,
+            )
+        jobs = total.ready + total.suspect + total.buried + total.cancelled
+        self._tell(TookBack(queue_name, lapsed, jobs, total.buried))
 
     def _lose(self, pump: Pump, worker_id: str) -> None:
         self._slots.condemn(pump, Why.LEASE_LOST, worker_id=worker_id)

@@ -394,10 +394,15 @@ def scene_on_a_server(url: str) -> dict[str, Any]:
     return {"code": perform(queue, script, slots=20), "sleeps": sleeps.name}
 
 
+@pytest.mark.parametrize("damaged", [False, True], ids=["", "beside one that cannot be taken back"])
 def test_jobs_of_a_killed_worker_run_again_on_another_within_a_lease_and_a_third(
-    redis_url: str, eventually: Any
+    redis_url: str, server: Server, eventually: Any, damaged: bool
 ) -> None:
     queue = gqueue.Queue("q", redis_url, lease=1.5)
+    if damaged:
+        with server.client() as client:
+            client.set("gq:{q}:running:0", "a string")
+            client.zadd("gq:{q}:lapsed", {"0": 0.0})
     sleeps = sleeper(queue, [])
     with start(scene_on_a_server, redis_url) as first, start(scene_on_a_server, redis_url) as second:
         for each in (first, second):
@@ -418,6 +423,9 @@ def test_jobs_of_a_killed_worker_run_again_on_another_within_a_lease_and_a_third
     assert took < 5 * 2.0 + 1.0
     assert queue.stats().workers == 0
     queue.close()
+    if damaged:
+        with server.client() as client:
+            client.delete("gq:{q}:running:0", "gq:{q}:lapsed")
 
 
 def test_jobs_in_flight_outlast_a_restart_of_redis_and_run_once(eventually: Any) -> None:
