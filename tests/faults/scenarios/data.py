@@ -164,6 +164,12 @@ def tamper(rig: Rig) -> None:
             chosen = rig.chance.randrange(len(TAMPERS))
             rig.note(STRUCK[chosen])
             TAMPERS[chosen](rig, client)
+        rig.sleep(1.5)  # until no victim is due any more: what is damaged now comes first
+        client.zadd(f"{KEY}scheduled", {"never": float("inf")})
+        client.zadd(f"{KEY}lapsed", {"": float("-inf")})
+        for number in range(20):
+            rig.put("work", f"after-{number}", 0.05)
+            rig.sleep(0.05)
     rig.reach("records damaged", len(unreadable))
     rig.wait(lambda: _mended(rig), 30, "fsck --repair did not come to an end")
     rig.wait(lambda: unreadable.keys() <= _dead(rig).keys(), 20, "damaged records did not all become dead letters")

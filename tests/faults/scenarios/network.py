@@ -19,8 +19,8 @@ from tests.faults.scenarios.scenario import FULL, SHORT, scenario
 def latency(rig: Rig) -> None:
     """Have every round trip take 200 ms, 150 more or less.
 
-    No job is lost and no lease: beats that come late are beats, and one that was given up was carried out. Nothing is
-    done twice.
+    Work goes on. No job is lost and no lease: beats that come late are beats, and one that was given up was carried
+    out. Nothing is done twice.
     """
     rig.proxy.latency(0.1, 0.075, "both")
     with rig.during("latency", "200 +- 150 ms"), redis.Redis(port=rig.proxy.port, protocol=2) as client:
@@ -28,6 +28,9 @@ def latency(rig: Rig) -> None:
             began = time.monotonic()
             client.ping()
             rig.reach("round trips above 100 ms", time.monotonic() - began > 0.1)
+        stuck = any(producer.alive() for producer in rig.producers)
+        if stuck or rig.stats().counters.get("succeeded", 0) < rig.setup.jobs / 2:
+            rig.problems.append(f"work did not go on meanwhile: {rig.stats()}")
 
 
 @scenario(20, duplicated=0, reached=("replies lost", "reply lost settle_and_claim", "reply lost enqueue"))
