@@ -38,7 +38,8 @@ def fail_over(rig: Rig) -> None:
     """Cut the replica off, kill the master; then have a sentinel replace the new master too. Again and again.
 
     Of what half of the producers had acknowledged, so much is lost as was not replicated: it is measured, and must have
-    been acknowledged at most 2 s before the fault, or while it lasted. Nothing is lost of what the others enqueued with
+    been acknowledged at most 2 s before the fault, or while it lasted: a master that was replaced by command answers
+    for some 10 s more, until the sentinels demote it. Nothing is lost of what the others enqueued with
     durable="replicas:1". What was done and not replicated is done twice, and may be under way in two places.
     """
     for _ in rig.every(rig.scaled(2.0)):
