@@ -159,11 +159,75 @@ def _refuse(why: str) -> NoReturn:
     raise ValueError(why)
 
 
+_HIDDEN = "***"
+
+_SHOWABLE = re.compile(
+    r"(?P<scheme>(?:rediss?(?:\+sentinel)?|unix)://)(?:(?P<who>[^/?#]*)@)?(?P<hosts>[^/?#@]*)(?P<path>/[^?#@]*)?"
+    r"(?:\?(?P<query>[^#@]*))?(?:#[^@]*)?"
+)
+"""A URL of which parts may be shown. An @ behind the hosts may be of a password with a / ? or # that is not escaped."""
+
+_A_HOST = r"(?:\[[0-9A-Fa-f:.%]+\]|[A-Za-z0-9._-]+)(?::[0-9]{1,5})?"
+_HOSTS = re.compile(rf"{_A_HOST}(?:,{_A_HOST})*|")
+_PATHS = {
+    "unix": re.compile(r"[A-Za-z0-9._/~+ %-]+"),
+    "redis": re.compile(r"/?[0-9]{0,9}"),
+    "sentinel": re.compile(r"/[A-Za-z0-9._~+%-]+(?:/[0-9]{0,9})?/?"),
+}
+_USER = re.compile(r"[A-Za-z0-9._~+%-]*")
+
+_NUMBER, _WORD, _FILE = re.compile(r"[0-9.]{1,12}"), re.compile(r"[A-Za-z]{1,8}"), re.compile(r"[A-Za-z0-9._/~+%-]+")
+_OPTIONS: Mapping[str, re.Pattern[str]] = {
+    "db": _NUMBER,
+    "socket_timeout": _NUMBER,
+    "socket_connect_timeout": _NUMBER,
+    "socket_keepalive": _WORD,
+    "ssl_cert_reqs": _WORD,
+    "ssl_check_hostname": _WORD,
+    "ssl_ca_certs": _FILE,
+    "ssl_ca_path": _FILE,
+    "ssl_certfile": _FILE,
+    "ssl_keyfile": _FILE,
+}
+"""Options that are shown, and in which form only."""
+
+_NAMED = frozenset({"password", "username", "sentinel_password", "sentinel_username", "ssl_password"})
+"""Options of which the name is shown, and never the value: people put passwords in the user's place."""
+
+
 def masked(url: str) -> str:
-    """Return *url* without the passwords in it, for people to read; before an @, of what is no URL nothing is left."""
-    url = re.sub(r"([?&]\w*password=)[^&#]*", r"\1***", url)
-    url = re.sub(r"^([\w+.-]+://[^:@/?#]*):.*@", r"\1:***@", url, flags=re.DOTALL)
-    return re.sub(r"^(?![\w+.-]+://).*@", "***@", url, flags=re.DOTALL)
+    """Return what of *url* is known to be harmless, for people to read: `***` stands for all else.
+
+    That is the scheme, hosts and ports, a database, service or socket, the options of `_OPTIONS`, and the user if a
+    password follows. If it cannot be read it may be a password from its first letter on: no more than the scheme is
+    shown then.
+    """
+    if found := re.fullmatch(r"(memory|embedded):([A-Za-z0-9._/-]*)", url):
+        return found[0]
+    parts = _SHOWABLE.fullmatch(url)
+    if parts is not None:
+        scheme, who, hosts, path, query = parts.group("scheme", "who", "hosts", "path", "query")
+        kind = "sentinel" if is_of_sentinels(url) else "unix" if scheme == "unix://" else "redis"
+        one_host = not hosts if kind == "unix" else kind == "sentinel" or "," not in hosts
+        if one_host and _HOSTS.fullmatch(hosts) and (not path or _PATHS[kind].fullmatch(path)):
+            options = "" if query is None else f"?{'&'.join(map(_option_shown, query.split('&')))}"
+            return f"{scheme}{_who_shown(who)}{hosts}{path or ''}{options}"
+    known = re.match(r"(?:rediss?(?:\+sentinel)?|unix|https?|memory|embedded):(?://)?", url)
+    return f"{known[0] if known else ''}{_HIDDEN}"
+
+
+def _who_shown(who: str | None) -> str:
+    if who is None:
+        return ""
+    user, _, password = who.partition(":")
+    return f"{user if password and _USER.fullmatch(user) else _HIDDEN}{':' + _HIDDEN if password else ''}@"
+
+
+def _option_shown(option: str) -> str:
+    name, _, value = option.partition("=")
+    if name in _OPTIONS and _OPTIONS[name].fullmatch(value):
+        return option
+    return f"{name}={_HIDDEN}" if name in _NAMED or name in _OPTIONS else _HIDDEN
 
 
 def url_is_given(url: str | None, environ: Mapping[str, str] = os.environ) -> bool:

@@ -113,4 +113,4 @@ def test_log_of_gqueue_has_one_line_for_each_record_and_the_apps_own_stays_as_it
 
     assert first.endswith(r"job x\n10:00:00.000 INFO jobs: forged\x1b[2J\u2028\x9b")
     assert others[1:] == ["lines"]
-    assert config.masked("x") == "x"
+    assert config.masked("x") == "***"

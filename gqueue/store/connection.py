@@ -13,7 +13,7 @@ import time
 import weakref
 from collections.abc import Callable
 from typing import Any, Protocol, cast
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 from hiredis import pack_command
 from redis.connection import Connection, parse_url
@@ -100,7 +100,7 @@ class Address:
         try:
             self.connection(1.0)
         except (TypeError, ValueError, RedisError) as error:
-            raise BadSetting(f"{self.shown}: redis-py does not take an option of this URL: {error}") from None
+            raise BadSetting(f"{self.shown}: redis-py does not take {_option_in(url, error)} of this URL") from None
 
     @property
     def place(self) -> str:
@@ -129,6 +129,13 @@ class Address:
         connection = self._make(protocol=2, **options)
         connection.socket_timeout = reply_timeout  # redis-py 5.0.0 forgets it for unix sockets
         return cast(RedisConnection, connection)
+
+
+def _option_in(url: str, error: Exception) -> str:
+    """Return which option of *url* the *error* names, by its place: a name may be a part of a password, too."""
+    names = [name for name, _ in parse_qsl(urlsplit(url).query, keep_blank_values=True)]
+    found = [str(place) for place, name in enumerate(names, 1) if repr(name) in str(error)]
+    return f"option {found[0]} (counted behind the ?)" if found else "an option"
 
 
 class Link:

@@ -26,6 +26,9 @@ URLS = [
     f"unix://me:{SECRET}@/nowhere/at/all",
     f"redis://127.0.0.1:1/0?password={SECRET}",
     f"redis://127.0.0.1:1/0?username=me&password={SECRET}",
+    f"redis://{SECRET}@127.0.0.1:1/0",
+    f"redis://127.0.0.1:1/0?pass%77ord={SECRET}",
+    f"redis+sentinel://me:{SECRET}@127.0.0.1:1/name?sentinel_username={SECRET}&sentinel_password={SECRET}",
 ]
 BAD_URLS = [
     f"redis://me:{SECRET}@host:port/0",
@@ -35,6 +38,13 @@ BAD_URLS = [
     f"http://me:{SECRET}@host",
     f"redis://me:{SECRET}@host:99999",
     f"redis://me:{SECRET}@[host/0",
+    f"redis://me/{SECRET}:x@host",
+    f"redis://me:x?{SECRET}@host",
+    f"redis://me:x#{SECRET}@host",
+    f"redis://host/0?db=0;password={SECRET}",
+    f"redis+sentinel://me:a/{SECRET}@host/name",
+    SECRET,
+    f" redis://me:{SECRET}@host",
 ]
 
 
@@ -71,6 +81,15 @@ def test_urls_that_are_none_do_not_show_the_password(url: str, capsys: pytest.Ca
     assert run(["stats", "--queue", "q", "--redis", url]) == 2
     said = capsys.readouterr()
     assert SECRET not in said.out + said.err
+
+
+@pytest.mark.parametrize("query", ["Password={}", "x=1&amp;password={}", "password=a&{}=b", "credential_provider={}"])
+def test_options_that_are_none_do_not_show_the_password(query: str) -> None:
+    queue = gqueue.Queue("q", f"redis://127.0.0.1:1/0?{query.format(SECRET)}", retry_for=0.01)
+    with pytest.raises(GqueueError) as refused:
+        queue.stats()
+    assert SECRET not in told(refused.value) + repr(queue.settings)
+    queue.close()
 
 
 def test_wrong_password_is_not_shown(locked: Any, capsys: pytest.CaptureFixture[str]) -> None:

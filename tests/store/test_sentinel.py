@@ -77,9 +77,9 @@ def test_bad_url_of_sentinels_is_refused_and_its_password_not_shown(url: str, wh
 
 
 def test_passwords_of_both_are_masked():
-    url = "redis+sentinel://u:secret@h1:1,h2/svc?sentinel_username=s&sentinel_password=sec@ret"
+    url = "redis+sentinel://u:secret@h1:1,h2/svc?sentinel_username=s&sentinel_password=sec%40ret"
 
-    assert masked(url) == "redis+sentinel://u:***@h1:1,h2/svc?sentinel_username=s&sentinel_password=***"
+    assert masked(url) == "redis+sentinel://u:***@h1:1,h2/svc?sentinel_username=***&sentinel_password=***"
     assert SentinelAddress(url).shown == masked(url)
     assert masked("redis+sentinel://h1:1,h2:2/svc") == "redis+sentinel://h1:1,h2:2/svc"
 
