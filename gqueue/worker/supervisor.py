@@ -106,11 +106,14 @@ def after_end(
     return Restart(round(most * (0.5 + 0.5 * jitter)), failures)
 
 
-def passed_on(number: int, *, came_up: bool) -> int:
-    """Return what to send to a process when the signal *number* came.
+def passed_on(number: int, *, came_up: bool) -> int | None:
+    """Return what to send to a process when the signal *number* came; None: nothing.
 
     INT would show a traceback of an interpreter that only starts, and end it with any code; TERM asks for the same.
+    USR1 would kill it, and it has no jobs to tell of.
     """
+    if number == signal.SIGUSR1 and not came_up:
+        return None
     return signal.SIGTERM if number == signal.SIGINT and not came_up else number
 
 
@@ -215,6 +218,10 @@ class Supervisor:
             if child.process is not None:
                 self._hear(child)
                 sent = passed_on(number, came_up=child.came_up)
+                if sent is None:
+                    said = "process %d only starts: %s is not passed on to it"
+                    _logger.info(said, child.index, signal.Signals(number).name)
+                    continue
                 child.sent.add(sent)
                 child.process.send_signal(sent)
 

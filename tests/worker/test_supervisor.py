@@ -109,7 +109,7 @@ def test_only_what_ended_for_good_and_not_by_our_signal_in_its_start_leaves_its_
         assert left == end.code
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_interpreter_that_was_ended_by_the_signal_passed_on_ended_well(number: int) -> None:
     starting = End(128 + number, came_up=False, lived_ms=20, sent=frozenset([number]))
     assert code_left(starting, Leave()) == 0
@@ -120,8 +120,13 @@ def test_interpreter_that_was_ended_by_the_signal_passed_on_ended_well(number: i
 def test_interpreter_that_only_starts_gets_term_for_int() -> None:
     assert passed_on(signal.SIGINT, came_up=False) == signal.SIGTERM
     assert passed_on(signal.SIGINT, came_up=True) == signal.SIGINT
-    for number in (signal.SIGTERM, signal.SIGTSTP, signal.SIGUSR1):
+    for number in (signal.SIGTERM, signal.SIGTSTP):
         assert passed_on(number, came_up=False) == passed_on(number, came_up=True) == number
+
+
+def test_interpreter_that_only_starts_is_not_asked_for_its_stacks() -> None:
+    assert passed_on(signal.SIGUSR1, came_up=False) is None
+    assert passed_on(signal.SIGUSR1, came_up=True) == signal.SIGUSR1
 
 
 def test_exit_code_is_the_worst() -> None:
@@ -244,6 +249,17 @@ def test_signals_are_passed_on_each_time(supervise) -> None:
         wait_until(lambda count=count: len(group.told("got")) == count)
     assert group.await_end()[0] == 0
     assert [words[1] for words in group.told("got")] == ["SIGINT", "SIGINT", "SIGTERM", "SIGTSTP", "SIGUSR1"]
+
+
+def test_usr1_kills_no_child_that_only_starts(supervise) -> None:
+    group = supervise('signal.signal(signal.SIGUSR1, signal.SIG_DFL); tell("up", os.getpid()); time.sleep(60)')
+    group.await_up()
+    group.process.send_signal(signal.SIGUSR1)
+    group.process.terminate()
+    code, said = group.await_end()
+    assert code == 0
+    assert "process 0 only starts: SIGUSR1 is not passed on to it" in said
+    assert [words[1] for words in group.told("got")] == ["SIGTERM", "SIGTERM"]
 
 
 def test_child_that_dies_when_all_are_quiet_is_not_started_again(supervise) -> None:
