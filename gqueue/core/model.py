@@ -33,8 +33,12 @@ TICKET_MS = 2_000
 AWAITED_MS = 5_000
 """How long a note that someone waits for a job's outcome lives without being renewed."""
 
-LANE_MS = 600_000
-"""How long a producer lane's last reply is kept, for a call that is sent again."""
+LANE_MS = 7_200_000
+"""How long a producer lane's last reply is kept, for a call that is sent again: for minutes, as `core.producer` has it.
+
+The rest is for a server's clock that is stepped an hour ahead, as by a wrong time zone: a call that is sent again then
+must not be carried out twice. It costs some 200 bytes a lane, and there is one for each caller at a time.
+"""
 
 NAME_RULE = "1 to 100 characters of A-Z a-z 0-9 . _ - : / @ +"
 _NAME = re.compile(r"[A-Za-z0-9._:/@+-]{1,100}")

@@ -8,12 +8,13 @@ from enum import Enum
 from typing import TypeVar
 
 from gqueue.core.admission import policy_inside_task
-from gqueue.core.model import LANE_MS, MOVE_BYTES, MOVE_LIMIT, Admission, Place, WhenFull
+from gqueue.core.model import MOVE_BYTES, MOVE_LIMIT, Admission, Place, WhenFull
 
 T = TypeVar("T")
 
-SEND_AGAIN_MS = LANE_MS // 2
-"""For how long a call that may have arrived may be sent again: well before its answer is forgotten."""
+SEND_AGAIN_MS = 300_000
+"""For how long a call that may have arrived may be sent again: so long before its answer is forgotten (LANE_MS) that
+the server's clock may be stepped an hour ahead meanwhile."""
 
 TELL_AFTER_MS = 5_000
 """A wait for room that lasts so long is logged, once."""

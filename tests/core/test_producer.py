@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gqueue.core.admission import quota
-from gqueue.core.model import MOVE_BYTES, MOVE_LIMIT, Admission, Place, WhenFull
+from gqueue.core.model import LANE_MS, MOVE_BYTES, MOVE_LIMIT, Admission, Place, WhenFull
 from gqueue.core.producer import Step, chunks, first_in_line, next_step, policy, refusal, too_late_to_send_again
 
 MIB = 1024 * 1024
@@ -86,3 +86,7 @@ def test_the_first_in_line_is_the_most_urgent_and_of_those_the_first_to_come(lin
 @pytest.mark.parametrize(("waited_ms", "late"), [(0, False), (300_000, False), (300_001, True), (600_000, True)])
 def test_a_call_is_sent_again_only_while_its_answer_is_surely_known(waited_ms, late):
     assert too_late_to_send_again(waited_ms) is late
+
+
+def test_an_answer_is_known_for_an_hour_longer_than_its_call_is_sent_again():
+    assert too_late_to_send_again(LANE_MS - 3_600_000)

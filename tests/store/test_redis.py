@@ -55,6 +55,22 @@ def own() -> Iterator[Server]:
 # Lost replies.
 
 
+def test_call_sent_again_after_the_servers_clock_went_an_hour_ahead_is_applied_once(
+    open_redis: OpenStore, server: Server
+):
+    store, client = open_redis(), server.client()
+    enqueue(store, "a")
+    (record,) = client.keys(f"*{store.name}*call:lane")
+    client.pexpire(record, client.pttl(record) - 3_600_000)  # all that has an end comes so much nearer to it
+    store.register("w")
+    assert claim(store) == ["a"]
+    claim(store, 2, 0, done=("a",))
+
+    enqueue(store, "a")
+
+    assert claim(store, 3) == []
+
+
 def test_enqueue_whose_reply_was_lost_is_applied_once(open_redis: OpenStore, proxy: Proxy):
     store = open_redis(proxy.url)
     store.stats()
