@@ -5,10 +5,11 @@ raise anything: sys.exit, GreenletExit and time limits of its own are failures l
 """
 
 import inspect
+import sys
 import traceback
-from collections.abc import Callable, Iterator
-from types import AsyncGeneratorType, CoroutineType, FrameType, GeneratorType, TracebackType
-from typing import Final
+from collections.abc import Callable, Iterator, Mapping
+from types import AsyncGeneratorType, CoroutineType, FrameType, GeneratorType, ModuleType, TracebackType
+from typing import Final, cast
 
 import gevent
 
@@ -26,11 +27,18 @@ SUCCEEDED = Succeeded()
 
 WITHHELD = "[message withheld: the task is sensitive]"
 
+UNNAMED = "an exception"
+"""In place of the name of a class that no module has."""
+
 MOST_CAUSES = 20
 """Exceptions of a chain that are told of a sensitive task; a chain may be a circle."""
 
 # As the interpreter has them: a class may have put code of its own before them.
 _name_of: Callable[[type], str] = vars(type)["__name__"].__get__
+_qualname_of: Callable[[type], str] = vars(type)["__qualname__"].__get__
+_module_of: Callable[[type], str] = vars(type)["__module__"].__get__
+_names_in_class: Callable[[type], Mapping[str, object]] = vars(type)["__dict__"].__get__
+_names_in_module: Callable[[ModuleType], Mapping[str, object]] = vars(ModuleType)["__dict__"].__get__
 _traceback_of: Callable[[BaseException], TracebackType | None] = vars(BaseException)["__traceback__"].__get__
 _cause_of: Callable[[BaseException], BaseException | None] = vars(BaseException)["__cause__"].__get__
 _context_of: Callable[[BaseException], BaseException | None] = vars(BaseException)["__context__"].__get__
@@ -48,7 +56,7 @@ def outcome_of(job: RunningJob, value: object, error: BaseException | None, max_
 def _withheld(job: RunningJob, outcome: Outcome | None, error: BaseException | None) -> Outcome | None:
     """Return *outcome* without any text that the task's own code may have put its arguments into."""
     known = job.known
-    said = "" if error is None else f"{_name_of(type(error))}: {WITHHELD}"
+    said = "" if error is None else f"{class_shown(type(error))}: {WITHHELD}"
     match outcome:
         case Failed():
             return Failed(said, bare_trace_of(error))
@@ -228,14 +236,14 @@ def _places(trace: TracebackType | None) -> Iterator[str]:
         trace = trace.tb_next
 
 
-def stack_of(frame: FrameType | None, top: FrameType | None) -> str:
+def stack_of(frame: FrameType | None, top: FrameType | None, *, bare: bool = False) -> str:
     """Return where a greenlet hangs that is in *frame*: its calls below the two outermost, the slot's, as text.
 
-    *top* is the outermost. Runs no code but gqueue's.
+    *top* is the outermost; *bare*: as of a sensitive task. Runs no code but gqueue's.
     """
     places: list[str] = []
     while frame is not None and frame is not top:
-        places.append(_place(frame, frame.f_lineno))
+        places.append((_bare_place if bare else _place)(frame, frame.f_lineno))
         frame = frame.f_back
     return f"Stack (most recent call last):\n{''.join(reversed(places[:-1]))}"
 
@@ -251,16 +259,50 @@ def _since(job: RunningJob) -> Callable[[], bool]:
 
 
 def bare_trace_of(error: BaseException | None) -> str:
-    """Return the traceback of *error*, and of what caused it, with types and places alone: no message, no note."""
+    """Return the traceback of *error*, and of what caused it, with types and places alone: no message, no note.
+
+    And no source: that of code which was made as the task ran may hold what it was made of.
+    """
     told: list[str] = []
     while error is not None and len(told) < MOST_CAUSES:
-        try:
-            places = "".join(traceback.format_tb(_below(error) if not told else _traceback_of(error)))
-        except Exception:  # noqa: BLE001 - the loader of a module may fail to give its source
-            places = ""
-        told.append(f"Traceback (most recent call last):\n{places}{_name_of(type(error))}: {WITHHELD}\n")
+        places = "".join(_bare_places(_below(error) if not told else _traceback_of(error)))
+        told.append(f"Traceback (most recent call last):\n{places}{class_shown(type(error))}: {WITHHELD}\n")
         error = _cause_of(error) or (None if _is_suppressed(error) else _context_of(error))
     return "\nIt led to:\n\n".join(reversed(told))
+
+
+def _bare_places(trace: TracebackType | None) -> Iterator[str]:
+    while trace is not None:
+        yield _bare_place(trace.tb_frame, trace.tb_lineno)
+        trace = trace.tb_next
+
+
+def _bare_place(frame: FrameType, line: int | None) -> str:
+    """Return the place, if it is in the file of a module: other code may be named by what it was made of."""
+    file = frame.f_globals.get("__file__")
+    if type(file) is str and file == frame.f_code.co_filename:
+        return _place(frame, line)
+    return f"  In code of no module's file, line {line}\n"
+
+
+def class_shown(kind: type) -> str:
+    """Return the name of *kind*, if it is found under it in its module: others may be named by what a task was given.
+
+    Runs no code but gqueue's.
+    """
+    try:
+        module = _module_of(kind)
+    except AttributeError:  # it was deleted
+        return UNNAMED
+    found: object = sys.modules.get(module) if type(module) is str else None
+    for name in _qualname_of(kind).split("."):
+        if type(found) is ModuleType:
+            found = _names_in_module(found).get(name)
+        elif issubclass(type(found), type):
+            found = _names_in_class(cast(type, found)).get(name)
+        else:
+            return UNNAMED
+    return _name_of(kind) if found is kind else UNNAMED
 
 
 def _below(error: BaseException) -> TracebackType | None:

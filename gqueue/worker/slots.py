@@ -181,7 +181,7 @@ class Slot:
     def _write_off(self, job: RunningJob) -> None:
         """Give the job up, and this slot with it: what still runs here may never end, and is never waited for."""
         self.job, self.lost = None, job
-        outcome = attempt.outcome_stuck(job, attempt.stack_of(self.greenlet.gr_frame, self.frame))
+        outcome = attempt.outcome_stuck(job, attempt.stack_of(self.greenlet.gr_frame, self.frame, bare=job.sensitive))
         self._slots.wrote_off(job, outcome, None if outcome is None else _settlement(job, outcome))
 
     def _end(self, pump: "Pump", job: RunningJob, outcome: Outcome | None, shown: str = "") -> None:

@@ -7,7 +7,7 @@ import os
 import re
 import time
 import traceback
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from gevent.util import format_run_info
@@ -16,8 +16,25 @@ if TYPE_CHECKING:
     from gqueue.worker.slots import Slot
 
 
-_ARGUMENTS = re.compile(r"(<\w*Greenlet\b[^:\n]*: [^(\n]*)\(.*\)(?:>|$)")
-"""gevent shows a greenlet with the arguments of its function, which may be those of a sensitive task."""
+_SHOWN = re.compile(r"(<\w*Greenlet\b[^:\n]*: )((?:\w+(?=\())?).*", re.DOTALL)
+"""gevent shows a greenlet with its function and the arguments: both may hold what a sensitive task was given."""
+
+_LOCALS = re.compile(r"[ :|]*(?:Greenlet|Spawn Tree) Locals:?")
+_NODE = re.compile(r"[ :|]*\+--- <|---- Thread boundary")
+
+
+def without_arguments(text: str) -> str:
+    """Return how gevent shows a greenlet, with no more of what it runs than the name of a plain function."""
+    return _SHOWN.sub(r"\1\2(...)>", text)
+
+
+def _without_values(lines: Iterable[str]) -> Iterator[str]:
+    """Yield gevent's list of greenlets without arguments and greenlet-local values, which come last of a greenlet."""
+    among_locals = False
+    for line in lines:
+        among_locals = bool(_LOCALS.match(line)) or (among_locals and not _NODE.match(line))
+        if not among_locals:
+            yield without_arguments(line)
 
 
 def write(text: str) -> None:
@@ -48,4 +65,4 @@ def dump(slots: "Iterable[Slot]", about: str) -> None:
             lines += [line.rstrip("\n") for line in traceback.format_stack(frame)]
     write("\n".join(lines) + "\n")
     stacks: Any = format_run_info  # its stub says that it returns nothing
-    write("\n".join(_ARGUMENTS.sub(r"\1(...)>", line) for line in stacks()) + "\n")
+    write("\n".join(_without_values(stacks())) + "\n")

@@ -1,5 +1,7 @@
 """What a sensitive task was given, returned or said is shown nowhere; where it failed is."""
 
+import functools
+import linecache
 import logging
 import os
 import signal
@@ -78,6 +80,16 @@ def queue_of(url: str, **options: Any) -> tuple[gqueue.Queue, dict[str, Any]]:
         current.progress({secret: {secret}})
 
     @task
+    def raises_a_class_of_its_own(secret: str) -> None:
+        raise type(secret, (Exception,), {"__module__": __name__})
+
+    @task
+    def raises_in_code_of_its_own(secret: str) -> None:
+        source = f"def {secret}(): raise ValueError('{secret}')\n{secret}()\n"
+        linecache.cache[f"<{secret}>"] = len(source), None, source.splitlines(True), f"<{secret}>"
+        exec(compile(source, f"<{secret}>", "exec"))
+
+    @task
     def wants_two(a: str, b: str) -> None: ...
 
     return queue, tasks
@@ -115,7 +127,7 @@ def test_nothing_of_a_sensitive_job_is_shown_but_where_it_failed(
     scene = play(scene_of_sensitive_tasks, redis_url)
 
     assert scene["result"] == SECRET  # whom it is for
-    assert len(scene["told"]) == len(scene["letters"]) == 10
+    assert len(scene["told"]) == len(scene["letters"]) == 12
     for what in ("reports", "letters", "told"):
         assert not [one for one in scene[what] if SECRET in one]
     assert SECRET not in scene.log
@@ -126,7 +138,10 @@ def test_nothing_of_a_sensitive_job_is_shown_but_where_it_failed(
     assert "arguments do not fit wants_two" in errors
     trace = scene["traces"]["raises"]
     handlers = logging.getLogger().handlers[:]
-    assert trace.index("raise KeyError(secret)") < trace.index("KeyError: [message") < trace.index("raise ValueError(")
+    places = f'  File "{__file__}", line'
+    assert trace.index(places) < trace.index("KeyError: [message") < trace.rindex(places) < trace.index("ValueError: [")
+    assert "raise KeyError" not in trace
+    assert "an exception: [message withheld: the task is sensitive]" in errors
     for options in ([], ["--json"], ["--traceback"]):
         assert run(["dead", "list", "--queue", "sensitive", "--redis", redis_url, *options]) == 0
         said = capsys.readouterr()
@@ -185,7 +200,21 @@ def scene_of_a_dump() -> dict[str, Any]:
 
     @queue.task(sensitive=True)
     def spawns(secret: str) -> None:
+        import gevent
+        from gevent.local import local
+
+        class Odd:
+            def __repr__(self) -> str:
+                return f"<Odd\n{secret}>"
+
+            def wait(self) -> None:
+                values.secret = secret
+                waits(secret)
+
+        values = local()
         gqueue.spawn(waits, secret, name=secret)
+        gevent.spawn(Odd().wait)
+        gevent.spawn(functools.partial(waits, secret))
         waits(secret)
 
     def waits(secret: str, name: str = "") -> None:
@@ -195,7 +224,7 @@ def scene_of_a_dump() -> dict[str, Any]:
     spawns.enqueue(SECRET)
 
     def script(_: Any) -> None:
-        until(lambda: len(begun) == 2)
+        until(lambda: len(begun) == 4)
         os.kill(os.getpid(), signal.SIGUSR1)
         time.sleep(0.1)
 
