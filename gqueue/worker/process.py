@@ -32,6 +32,7 @@ from gqueue.worker.pump import Pump
 from gqueue.worker.running import RunningJob
 from gqueue.worker.signals import Signals
 from gqueue.worker.slots import Slots
+from gqueue.worker.strays import Strays
 from gqueue.worker.supervisor import EXIT_STUCK
 from gqueue.worker.watchdog import Watchdog
 
@@ -104,6 +105,7 @@ class Worker:
         self._pumps: list[Pump] = []
         self._heartbeat: Heartbeat | None = None
         self._hub = get_hub()
+        self._strays = Strays(self._hub, self._any_sensitive)
         self._gathering = self._started = False
         self._asked: list[str] = []
         self._ends_heard = 0
@@ -132,6 +134,7 @@ class Worker:
                 return EXIT_FAILURE
             return 0 if "drain" in self._asked else EXIT_UNREACHABLE
         forks.watch(self)
+        self._strays.install()
         awake = self._hub.loop.async_()
         awake.start(lambda: None)  # a loop with nothing to wait for would end (LoopExit)
         try:
@@ -181,6 +184,9 @@ class Worker:
     def serves(self, url: str, queue_name: str) -> bool:
         """Return whether this process serves that queue."""
         return (url, queue_name) in self._places
+
+    def _any_sensitive(self) -> bool:
+        return any(task.sensitive for queue in self._queues for task in queue.tasks.values())
 
     # The dispatch.
 
@@ -366,6 +372,7 @@ class Worker:
 
     def _close(self, last: bool) -> None:
         forks.forget(self)
+        self._strays.restore()
         if self._heartbeat is not None:
             self._heartbeat.stop()
             self._heartbeat.join(timeout=3.0)

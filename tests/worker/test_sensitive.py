@@ -6,6 +6,7 @@ import logging
 import os
 import signal
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -238,6 +239,53 @@ def test_dump_shows_stacks_and_no_arguments() -> None:
     assert "spawns" in scene.log
     assert "(...)>" in scene.log
     assert SECRET not in scene.log
+
+
+def scene_of_strays() -> dict[str, Any]:
+    import gevent
+
+    queue = gqueue.Queue("q", "memory:")
+    ended: list[str] = []
+
+    def fails(secret: str) -> None:
+        ended.append(secret)
+        raise ValueError(f"not {secret}")
+
+    def spawns(secret: str) -> None:
+        gevent.spawn_later(0.1, fails, secret)  # when the job and this are over
+
+    @queue.task(sensitive=True)
+    def hides(secret: str) -> None:
+        gevent.spawn(fails, secret).join()
+        gevent.spawn(spawns, secret)
+        gqueue.spawn(fails, secret).join()
+        threading.Thread(target=fails, args=(secret,), name=secret).start()
+        gevent.get_hub().loop.run_callback(fails, secret)
+
+    @queue.task
+    def tells(text: str) -> None:
+        gevent.spawn(fails, text).join()
+        thread = threading.Thread(target=fails, args=(text,))
+        thread.start()
+        thread.join()
+
+    hides.enqueue(SECRET)
+    tells.enqueue("open")
+    before = threading.excepthook
+    perform(queue, lambda _: until(lambda: len(ended) == 7))
+    hub = gevent.get_hub()
+    return {"restored": threading.excepthook is before and "print_exception" not in vars(hub)}
+
+
+def test_what_a_sensitive_task_started_and_left_tells_only_where_it_failed() -> None:
+    scene = play(scene_of_strays)
+
+    assert scene["restored"]
+    assert SECRET not in scene.log
+    assert scene.log.count("ValueError: [message withheld: the task is sensitive]") == 5
+    assert scene.log.count("ValueError: not open") == 2
+    assert "fails(...)> failed with ValueError" in scene.log
+    assert "fails('open')" not in scene.log
 
 
 def scene_of_a_child(folder: str) -> dict[str, Any]:
