@@ -414,6 +414,12 @@ class Failpoint:
     time: int = 0
     share: float = 1.0
 
+    def __str__(self) -> str:
+        """Return it as it is written in GQUEUE_FAILPOINTS."""
+        argument = f":{self.argument:g}" if self.action in ("exit", "sleep") else ""
+        when = f"@{self.time}" if self.time else f"%{self.share:g}" if self.share < 1 else ""
+        return f"{self.place}={self.action}{argument}{when}"
+
 
 def failpoints(environ: Mapping[str, str] = os.environ) -> tuple[Failpoint, ...]:
     """Return what GQUEUE_FAILPOINTS asks for, as in "claimed=kill@3;settle=kill%0.05;beat=sleep:2@1"; () if unset.

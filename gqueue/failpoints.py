@@ -1,15 +1,16 @@
 """Named places where a test may kill, stop, slow down or break a process: how the fault campaign hits a moment exactly.
 
 `config.failpoints` reads GQUEUE_FAILPOINTS; here it is carried out. Off, which is the default, a place is a call of a
-function that does nothing, once a batch and never once a job. Works on threads and under gevent, which it never
-imports.
+function that does nothing, once a batch and never once a job. On, a process warns of it when it first opens a store.
+Works on threads and under gevent, which it never imports.
 """
 
+import logging
 import os
 import random
 import signal
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import NoReturn
 
 from gqueue.config import Failpoint
@@ -18,6 +19,20 @@ from gqueue.errors import GqueueError
 
 class FailpointReached(GqueueError):
     """GQUEUE_FAILPOINTS asks for this error at this place; nothing else is wrong."""
+
+
+_logger = logging.getLogger("gqueue.failpoints")
+_announced: set[int] = set()
+
+
+def announce(rules: Sequence[Failpoint]) -> None:
+    """Warn of *rules*, once a process; when there are none, do nothing."""
+    if rules and os.getpid() not in _announced:
+        _announced.add(os.getpid())
+        _logger.warning(
+            "this process is to go wrong on purpose: GQUEUE_FAILPOINTS is set (%s); unset it, unless this is a test",
+            ", ".join(map(str, rules)),
+        )
 
 
 def _pass() -> None:

@@ -32,6 +32,7 @@ from gqueue.config import (
 from gqueue.core.model import LONGEST_LEASE_MS, MOVE_LIMIT, Backoff, Rules, Stats, check_name
 from gqueue.core.producer import chunks
 from gqueue.errors import BadSetting, DuplicateTask, DurabilityUnconfirmed, QueueFull, StoreFull, StoreUnavailable
+from gqueue.failpoints import announce
 from gqueue.job import JobHandle, carried
 from gqueue.letters import DeadLetters
 from gqueue.producer import Batch, Producer
@@ -339,6 +340,7 @@ class Queue:
 
     def open_store(self) -> Store:
         """Return a store of one's own, with its own connections; the caller closes it."""
+        announce(self.settings.failpoints)
         return open_store(self.url, self.name, self.settings.rules, retry_for_ms=self.settings.retry_for_ms)
 
     def close(self) -> None:

@@ -7,6 +7,8 @@ import sys
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 import gqueue
 from gqueue import failpoints
@@ -97,6 +99,30 @@ def test_the_process_ends_as_asked(action, code):
 
     assert (ended.returncode, ended.stdout) == (code, "")
     assert "failpoint beat=" in ended.stderr
+
+
+@given(
+    st.builds(Failpoint, st.sampled_from(PLACES), st.just("raise"), time=st.integers(0, 9))
+    | st.builds(Failpoint, st.sampled_from(PLACES), st.just("kill"), share=st.sampled_from([0.25, 1.0]))
+    | st.builds(Failpoint, st.sampled_from(PLACES), st.sampled_from(["exit", "sleep"]), st.sampled_from([2.0, 7.0]))
+)
+def test_a_failpoint_is_shown_as_it_is_written(rule):
+    assert read({"GQUEUE_FAILPOINTS": str(rule)}) == (rule,)
+
+
+def test_a_process_that_is_to_go_wrong_says_so_once_when_it_opens_a_store(monkeypatch, caplog):
+    monkeypatch.setattr("gqueue.failpoints._announced", set())
+    gqueue.Queue("quiet", "memory:").stats()
+    monkeypatch.setenv("GQUEUE_FAILPOINTS", "settle=kill@3;beat=sleep:2.5")
+    queues = [gqueue.Queue(name, "memory:") for name in ("one", "other")]
+    assert not caplog.records
+
+    for queue in queues:
+        queue.stats()
+
+    (record,) = caplog.records
+    assert (record.name, record.levelname) == ("gqueue.failpoints", "WARNING")
+    assert "settle=kill@3, beat=sleep:2.5" in record.getMessage()
 
 
 def test_a_producer_meets_its_places(monkeypatch, queue_name):

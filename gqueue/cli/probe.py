@@ -87,7 +87,9 @@ def interpreter() -> dict[str, object]:
     import sysconfig
     from importlib import metadata
 
+    from gqueue.config import failpoints
     from gqueue.core.check.process import SHOWN
+    from gqueue.errors import BadSetting
     from gqueue.store.check import parser
 
     versions = {}
@@ -96,12 +98,17 @@ def interpreter() -> dict[str, object]:
             versions[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
             versions[name] = ""
+    try:
+        asked = ", ".join(map(str, failpoints()))
+    except BadSetting as refused:
+        asked = str(refused)
     return {
         "python": platform.python_version(),
         "free_threaded": bool(sysconfig.get_config_var("Py_GIL_DISABLED")),
         "gil": getattr(sys, "_is_gil_enabled", lambda: True)(),
         "versions": versions,
         "parser": parser(),
+        "failpoints": asked,
     }
 
 

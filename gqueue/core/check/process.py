@@ -39,6 +39,7 @@ class ProcessFacts:
         warnings: what gevent said about the patching.
         error: why the app could not be imported, "" if it could, or none was given.
         apps: what was to be imported.
+        failpoints: what GQUEUE_FAILPOINTS asks for here, in words; "": nothing.
     """
 
     python: str
@@ -51,11 +52,12 @@ class ProcessFacts:
     warnings: Sequence[str] | None
     error: str
     apps: Sequence[str]
+    failpoints: str = ""
 
 
 def judge_process(facts: ProcessFacts) -> list[Line]:
     """Return what there is to say about a worker's process."""
-    return [*_python(facts), *_libraries(facts), *_patching(facts), *_app(facts)]
+    return [*_python(facts), *_libraries(facts), *_patching(facts), *_failpoints(facts), *_app(facts)]
 
 
 def _python(facts: ProcessFacts) -> list[Line]:
@@ -111,6 +113,13 @@ def _patching(facts: ProcessFacts) -> list[Line]:
         seen = f"not patched after the import of the app: {', '.join(facts.unpatched)}: they block all slots"
         lines.append(bad("patching", seen, "see which of the app's modules undoes gevent's patching"))
     return lines or [ok("patching", "gevent patches the standard library before anything else is imported")]
+
+
+def _failpoints(facts: ProcessFacts) -> list[Line]:
+    if not facts.failpoints:
+        return []
+    seen = f"a worker would go wrong on purpose, as GQUEUE_FAILPOINTS asks: {facts.failpoints}"
+    return [bad("failpoints", seen, "unset GQUEUE_FAILPOINTS, which is for tests alone")]
 
 
 def _app(facts: ProcessFacts) -> list[Line]:

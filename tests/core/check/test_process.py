@@ -51,6 +51,10 @@ def test_sound_process_has_these_lines():
         ({"warnings": ["Monkey-patching ssl"]}, "warn patching: gevent says: Monkey-patching ssl"),
         ({"unpatched": ["socket"]}, "bad patching: not patched after the import of the app: socket: they block all"),
         ({"unpatched": None}, "unknown patching: the process that was to tell told nothing"),
+        (
+            {"failpoints": "settle=kill"},
+            "bad failpoints: a worker would go wrong on purpose, as GQUEUE_FAILPOINTS asks: s",
+        ),
         ({"error": "it raised"}, "bad app: it raised"),
         ({"apps": []}, "unknown app: none was given"),
     ],
