@@ -100,7 +100,7 @@ def command(**chosen: Any) -> int:
     index, line, turn = _child(chosen["child"])
     logs.set_up(chosen["log_level"], chosen["log_format"], index)
     if chosen["processes"] > 1 and line is None:
-        return _supervise(chosen["processes"], burst=chosen["burst"], url=chosen["url"])
+        return _supervise(chosen["processes"], burst=chosen["burst"], grace_s=chosen["grace"], url=chosen["url"])
     handed_on = config.url_for_child()
     if line is not None and handed_on is not None:
         chosen["url"] = handed_on
@@ -244,7 +244,7 @@ def _take(turn: str) -> bool:
     return True
 
 
-def _supervise(processes: int, *, burst: bool, url: str | None) -> int:
+def _supervise(processes: int, *, burst: bool, grace_s: float, url: str | None) -> int:
     from gqueue.worker.supervisor import Supervisor
 
     args = list(click.get_current_context().find_root().obj)
@@ -265,4 +265,4 @@ def _supervise(processes: int, *, burst: bool, url: str | None) -> int:
             child = ("--processes", "1", "--child", f"{index}:{descriptor}:{first}")  # the last --processes counts
             return (sys.executable, "-m", "gqueue", "worker", *args, *child)
 
-        return Supervisor(arguments, processes, burst=burst).run(last=True)
+        return Supervisor(arguments, processes, burst=burst, grace_s=grace_s).run(last=True)

@@ -7,6 +7,7 @@ closes the other, on which the child drains.
 """
 
 import logging
+import math
 import os
 import random
 import selectors
@@ -33,6 +34,13 @@ GIVE_UP_AFTER = 5
 
 EXIT_STUCK = 4
 """A process of which a job would not let go; its jobs are dead letters, or run elsewhere."""
+
+AFTER_GRACE_S = 15.0
+"""A process that is still there so long after its grace is killed: one that lives takes 10 s at most, in which it
+interrupts what runs, gives back, and ends its heartbeat. One whose task holds the interpreter's lock hears nothing."""
+
+AFTER_THIRD_S = 3.0
+"""So long after the third TERM or INT: one that lives ends at that by itself, or is about to end anyway."""
 
 SAYS_UP, SAYS_REPLACED = b"u", b"r"
 """What a child says on its line: it came up; it drains, in order to be replaced."""
@@ -117,6 +125,14 @@ def passed_on(number: int, *, came_up: bool) -> int | None:
     return signal.SIGTERM if number == signal.SIGINT and not came_up else number
 
 
+def patience_s(asked: int, grace_s: float) -> float:
+    """Return how long a process may take to end after it was asked to, by TERM or INT, for the *asked*-th time (>= 1).
+
+    The first lets it take its grace, the second has it give back at once, the third end as it is.
+    """
+    return AFTER_THIRD_S if asked > 2 else AFTER_GRACE_S + (grace_s if asked == 1 else 0.0)
+
+
 def code_left(end: End, verdict: Restart | Leave | GiveUp) -> int:
     """Return the exit code that the *end* of a process leaves behind.
 
@@ -154,12 +170,16 @@ class Supervisor:
     """Run *processes* children until all have ended.
 
     *command* makes the arguments of the child with this index and this file descriptor of its end of the line.
+    *grace_s* is what the children give their jobs to finish; who does not end after it is killed.
     """
 
     command: Callable[[int, int], Sequence[str]]
     processes: int
     burst: bool = False
+    grace_s: float = 30.0
     _ending: bool = False
+    _asked: int = 0
+    _kill_at: float = math.inf
     _any_came_up: bool = False
     _given_up: int | None = None
     _signals: "deque[int]" = field(factory=deque)
@@ -214,6 +234,9 @@ class Supervisor:
                 what = "quiet" if number == signal.SIGTSTP else "draining"
                 _logger.info("%s: %d processes", what, sum(child.process is not None for child in self._children))
             self._ending = True
+        if number in (signal.SIGTERM, signal.SIGINT):
+            self._asked += 1
+            self._kill_at = min(self._kill_at, time.monotonic() + patience_s(self._asked, self.grace_s))
         for child in self._children:
             if child.process is not None:
                 self._hear(child)
@@ -228,10 +251,19 @@ class Supervisor:
     def _look_after(self, child: Child) -> None:
         if child.process is not None and (status := child.process.poll()) is not None:
             self._ended(child, status if status >= 0 else 128 - status)
+        if child.process is not None and self._kill_at <= time.monotonic():
+            self._kill(child)
         if child.start_at is not None and self._ending:
             child.start_at = None
         if child.process is None and child.start_at is not None and child.start_at <= time.monotonic():
             self._start(child)
+
+    def _kill(self, child: Child) -> None:
+        if child.process is not None and signal.SIGKILL not in child.sent:
+            said = "process %d does not end, and is killed; when the lease is over, others run its jobs"
+            _logger.error(said, child.index)
+            child.sent.add(signal.SIGKILL)
+            child.process.kill()
 
     def _start(self, child: Child) -> None:
         here, there = socket.socketpair()
@@ -301,7 +333,10 @@ class Supervisor:
             child.line = None
 
     def _wait(self, wake: socket.socket) -> None:
-        due = [child.start_at - time.monotonic() for child in self._children if child.start_at is not None]
+        now = time.monotonic()
+        due = [child.start_at - now for child in self._children if child.start_at is not None]
+        if now < self._kill_at:
+            due.append(self._kill_at - now)
         with selectors.DefaultSelector() as selector:
             selector.register(wake, selectors.EVENT_READ)
             for child in self._children:

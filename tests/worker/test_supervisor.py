@@ -13,6 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gqueue.worker.supervisor import (
+    AFTER_GRACE_S,
+    AFTER_THIRD_S,
     BACKOFF_CAP_MS,
     BACKOFF_MS,
     GIVE_UP_AFTER,
@@ -25,6 +27,7 @@ from gqueue.worker.supervisor import (
     code_left,
     exit_code,
     passed_on,
+    patience_s,
 )
 from tests.conftest import wait_until
 
@@ -129,6 +132,13 @@ def test_interpreter_that_only_starts_is_not_asked_for_its_stacks() -> None:
     assert passed_on(signal.SIGUSR1, came_up=True) == signal.SIGUSR1
 
 
+@given(st.integers(1, 5), st.sampled_from([0.0, 30.0, 3_600.0]))
+def test_each_signal_shortens_how_long_a_process_may_take_to_end(asked: int, grace_s: float) -> None:
+    waits = patience_s(asked, grace_s)
+    assert waits >= patience_s(asked + 1, grace_s) > 0
+    assert waits == {1: grace_s + AFTER_GRACE_S, 2: AFTER_GRACE_S}.get(asked, AFTER_THIRD_S)
+
+
 def test_exit_code_is_the_worst() -> None:
     assert exit_code([]) == 0
     assert exit_code([0, 4, 1]) == 4
@@ -153,11 +163,13 @@ for number in (signal.SIGTERM, signal.SIGINT, signal.SIGTSTP, signal.SIGUSR1):
 
 SUPERVISE = """
 import logging, sys
+from gqueue.worker import supervisor
 from gqueue.worker.supervisor import Supervisor
 logging.basicConfig(level=logging.INFO, format="%(message)s")
-child, folder, processes, burst = sys.argv[1:]
+child, folder, processes, burst, grace, after_grace, after_third = sys.argv[1:]
+supervisor.AFTER_GRACE_S, supervisor.AFTER_THIRD_S = float(after_grace), float(after_third)
 command = lambda index, line: (sys.executable, "-S", "-c", child, str(index), str(line), folder)
-sys.exit(Supervisor(command, int(processes), burst=burst == "True").run())
+sys.exit(Supervisor(command, int(processes), burst=burst == "True", grace_s=float(grace)).run())
 """
 
 WORKS = 'line.sendall(b"u"); tell("up", os.getpid(), os.getsid(0)); tell("line gone", line.recv(1))'
@@ -175,9 +187,17 @@ def exists(pid: int) -> bool:
 class Supervised:
     """A supervisor of children that run *script* after their preparations."""
 
-    def __init__(self, folder: Path, script: str, processes: int = 2, burst: bool = False) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        script: str,
+        processes: int = 2,
+        burst: bool = False,
+        patience: tuple[float, float, float] = (30, 15, 3),
+    ) -> None:
         self.told_in = folder / "told"
-        command = [sys.executable, "-c", SUPERVISE, CHILD % script, str(folder), str(processes), str(burst)]
+        given = (processes, burst, *patience)
+        command = [sys.executable, "-c", SUPERVISE, CHILD % script, str(folder), *map(str, given)]
         self.process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
 
     def told(self, what: str) -> list[list[str]]:
@@ -202,8 +222,8 @@ class Supervised:
 def supervise(tmp_path: Path) -> Iterator[object]:
     made: list[Supervised] = []
 
-    def start(script: str, processes: int = 2, burst: bool = False) -> Supervised:
-        made.append(Supervised(tmp_path, script, processes, burst))
+    def start(script: str, processes: int = 2, burst: bool = False, **more: tuple[float, float, float]) -> Supervised:
+        made.append(Supervised(tmp_path, script, processes, burst, **more))
         return made[-1]
 
     yield start
@@ -349,3 +369,33 @@ def test_exit_code_is_that_of_the_worst_child(supervise) -> None:
     group.await_up()
     group.process.terminate()
     assert group.await_end()[0] == 4
+
+
+DEAF = 'signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM]); line.sendall(b"u"); tell("up", os.getpid())\n'
+DEAF += "while True: time.sleep(1)"
+
+
+def test_child_that_has_not_ended_some_time_after_its_grace_is_killed(supervise) -> None:
+    group = supervise(DEAF, patience=(0.3, 0.2, 60))
+    pids = group.await_up()
+    group.process.send_signal(signal.SIGTSTP)
+    group.process.terminate()
+    code, said = group.await_end()
+    assert code == 128 + signal.SIGKILL
+    assert said.count("does not end, and is killed") == 2
+    assert not any(map(exists, pids))
+
+
+def test_child_that_does_not_heed_a_third_signal_is_killed(supervise) -> None:
+    group = supervise(f"if index: {WORKS}\nelse:\n    " + DEAF.replace("\n", "\n    "), patience=(60, 60, 0.2))
+    group.await_up()
+    for count in (1, 2):
+        group.process.terminate()
+        wait_until(lambda count=count: group.told("got") or count == 2)
+    assert group.process.poll() is None
+    group.process.send_signal(signal.SIGINT)
+    group.process.terminate()
+    code, said = group.await_end()
+    assert code == 128 + signal.SIGKILL
+    assert said.count("is killed") == 1
+    assert "process 0 does not end" in said
