@@ -16,7 +16,7 @@ _workers: "weakref.WeakSet[Any]" = weakref.WeakSet()
 
 
 def watch(worker: Any) -> None:
-    """Have `worker.forked()` called in each child, until `forget`."""
+    """Have `worker.forking()` called before each fork, and after it `forked()` in the child, else `fork_done()`."""
     _workers.add(worker)
 
 
@@ -46,6 +46,16 @@ def leave_hub(hub: Any) -> None:
     gevent.getcurrent().parent = fresh
 
 
+def _before() -> None:
+    for worker in list(_workers):
+        worker.forking()
+
+
+def _in_parent() -> None:
+    for worker in list(_workers):
+        worker.fork_done()
+
+
 def _in_child() -> None:
     for worker in list(_workers):
         worker.forked()
@@ -53,7 +63,7 @@ def _in_child() -> None:
 
 
 def _register(at_fork: Callable[..., None] = os.register_at_fork) -> None:
-    at_fork(after_in_child=_in_child)
+    at_fork(before=_before, after_in_parent=_in_parent, after_in_child=_in_child)
 
 
 _register()

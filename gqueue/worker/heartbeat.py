@@ -21,6 +21,7 @@ from gqueue.core.dispatch import Why
 from gqueue.core.model import MOVE_LIMIT, Ask, Reaped
 from gqueue.errors import GqueueError, LeaseLost, NotLapsed, StoreUnavailable
 from gqueue.store.base import Store
+from gqueue.worker.deadman import Deadman
 from gqueue.worker.pump import Pump
 from gqueue.worker.slots import Slots
 from gqueue.worker.watchdog import Watchdog
@@ -115,9 +116,11 @@ class Reader(Protocol):
 class Heartbeat:
     """Made, started and joined on the main thread."""
 
-    def __init__(self, pumps: Sequence[Pump], slots: Slots, watchdog: Watchdog, reader: Reader) -> None:
+    def __init__(
+        self, pumps: Sequence[Pump], slots: Slots, watchdog: Watchdog, deadman: Deadman, reader: Reader
+    ) -> None:
         self.news: deque[News] = deque()
-        self._pumps, self._slots, self._watchdog, self._reader = pumps, slots, watchdog, reader
+        self._pumps, self._slots, self._watchdog, self._deadman, self._reader = pumps, slots, watchdog, deadman, reader
         self._stores = [pump.store.clone() for pump in pumps]
         self._wake: Any = slots.loop.run_callback_threadsafe
         self._stopping = False
@@ -161,7 +164,9 @@ class Heartbeat:
 
     def _look(self) -> float:
         try:
-            return self._watchdog.look(_monotonic())
+            now = _monotonic()
+            self._deadman.look(now)
+            return self._watchdog.look(now)
         except Exception as error:  # noqa: BLE001 - the leases are more important than the watchdog
             self._tell(Fault(error))
             return 1.0

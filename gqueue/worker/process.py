@@ -27,6 +27,7 @@ from gqueue.core.retry import Outcome
 from gqueue.core.sharing import Doing
 from gqueue.errors import BadSetting, GqueueError, StoreTooOld, StoreUnavailable
 from gqueue.worker import burst, forks, heartbeat, lines, memory, stacks
+from gqueue.worker.deadman import Deadman
 from gqueue.worker.heartbeat import Heartbeat
 from gqueue.worker.pump import Pump
 from gqueue.worker.running import RunningJob
@@ -102,6 +103,7 @@ class Worker:
         self.stopped = False
         self.slots = Slots(options.slots, self._wrote_off)
         self._watchdog = Watchdog(self.slots, options.stuck_after_ms / 1000, _main_ident())
+        self._deadman = Deadman(self.slots, self._limits, options.stuck_after_ms / 1000)
         self._pumps: list[Pump] = []
         self._heartbeat: Heartbeat | None = None
         self._hub = get_hub()
@@ -253,7 +255,7 @@ class Worker:
     def _start(self) -> None:
         options = self._options
         lines.started(options, self._pumps, self._weights)
-        self._heartbeat = Heartbeat(self._pumps, self.slots, self._watchdog, self._read_news)
+        self._heartbeat = Heartbeat(self._pumps, self.slots, self._watchdog, self._deadman, self._read_news)
         self._heartbeat.start()
         for pump in self._pumps:
             pump.start()
@@ -371,6 +373,7 @@ class Worker:
         return not any(queue.running or queue.unsettled or queue.doing is Doing.CALLING for queue in queues)
 
     def _close(self, last: bool) -> None:
+        self._deadman.end()
         forks.forget(self)
         self._strays.restore()
         if self._heartbeat is not None:
@@ -448,6 +451,21 @@ class Worker:
         stacks.dump(
             self.slots.all, f"process {os.getpid()} is {state.phase.value}, {state.running} jobs; {getcurrent()}"
         )
+
+    def _limits(self) -> list[float]:
+        return [task.timeout_ms / 1000 for queue in self._queues for task in list(queue.tasks.values())]
+
+    def allow(self, limit_s: float) -> None:
+        """Note that a job starts that may take *limit_s*, which its task does not say."""
+        self._deadman.allow(limit_s)
+
+    def forking(self) -> None:
+        """Before a fork: see `Deadman`."""
+        self._deadman.hold()
+
+    def fork_done(self) -> None:
+        """After a fork, in the parent."""
+        self._deadman.go_on()
 
     def forked(self) -> None:
         """In a child that a task forked: nothing of the worker goes on here."""

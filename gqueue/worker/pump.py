@@ -59,6 +59,10 @@ class Owner(Protocol):
         """Return whether this process serves that queue."""
         ...
 
+    def allow(self, limit_s: float) -> None:
+        """Note that a job starts that may take *limit_s*, which its task does not say."""
+        ...
+
     def give_up(self, error: BaseException) -> None:
         """End the process: gqueue itself is at fault."""
         ...
@@ -78,7 +82,7 @@ class Pump:
     def __init__(self, owner: Owner, number: int, queue: "Queue", *, alone: bool, log_jobs: bool) -> None:
         self.owner, self.number, self.queue, self._alone = owner, number, queue, alone
         self.store = queue.open_store()
-        self.tasks = Tasks(queue.tasks, queue.settings.rules.result_ttl_ms)
+        self.tasks = Tasks(queue.tasks, queue.settings.rules.result_ttl_ms, owner.allow)
         self.max_payload_bytes = queue.settings.max_payload_bytes
         self.read = queue.records.read
         self.worker_id = ""

@@ -45,10 +45,14 @@ class Interrupted(BaseException):
         super().__init__("the job was cancelled" if why is None else f"the worker gives the job up: {why.value}")
 
 
-class Known:
-    """A task as the worker runs it."""
+def _ignore(_limit_s: float) -> None:
+    """Stand in for the worker's `allow`."""
 
-    __slots__ = ("backoff", "function", "limit_s", "max_attempts", "name", "result_ttl_ms", "sensitive")
+
+class Known:
+    """A task as the worker runs it. *allow* is told of a job whose record gives it longer than its task."""
+
+    __slots__ = ("allow", "backoff", "function", "limit_s", "max_attempts", "name", "result_ttl_ms", "sensitive")
 
     def __init__(
         self,
@@ -60,10 +64,11 @@ class Known:
         backoff: Backoff,
         result_ttl_ms: int,
         sensitive: bool = False,
+        allow: Callable[[float], None] = _ignore,
     ) -> None:
         self.name, self.function, self.limit_s = name, function, limit_s
         self.max_attempts, self.backoff, self.result_ttl_ms = max_attempts, backoff, result_ttl_ms
-        self.sensitive = sensitive
+        self.sensitive, self.allow = sensitive, allow
 
     def under(self, record: Record) -> "Known":
         """Return the task with the options of a job's record in place of its own; raise BadRecord."""
@@ -73,10 +78,13 @@ class Known:
         if max_attempts is not None and max_attempts < 1:
             raise BadRecord(f"max_attempts {max_attempts} is below 1")
         kept_ms = self.result_ttl_ms if result_ttl is None else int(_seconds("result_ttl", result_ttl, 0.0) * 1000)
+        limit_s = self.limit_s if timeout is None else _seconds("timeout", timeout, 0.001)
+        if limit_s > self.limit_s:
+            self.allow(limit_s)
         return Known(
             self.name,
             self.function,
-            limit_s=self.limit_s if timeout is None else _seconds("timeout", timeout, 0.001),
+            limit_s=limit_s,
             max_attempts=self.max_attempts if max_attempts is None else max_attempts,
             backoff=self.backoff,
             result_ttl_ms=kept_ms,
@@ -100,9 +108,14 @@ class Tasks(dict[str, Known]):
     `stranger` has the limits for jobs of which the task is not known: those that a task has by default.
     """
 
-    def __init__(self, tasks: "Mapping[str, Task[..., Any]]", result_ttl_ms: int) -> None:
+    def __init__(
+        self,
+        tasks: "Mapping[str, Task[..., Any]]",
+        result_ttl_ms: int,
+        allow: Callable[[float], None] = _ignore,
+    ) -> None:
         super().__init__()
-        self._registered = tasks
+        self._registered, self._allow = tasks, allow
         self.stranger = Known(
             NO_TASK, _nothing, limit_s=60.0, max_attempts=3, backoff=Backoff(), result_ttl_ms=result_ttl_ms
         )
@@ -117,6 +130,7 @@ class Tasks(dict[str, Known]):
             backoff=task.backoff,
             result_ttl_ms=task.result_ttl_ms,
             sensitive=task.sensitive,
+            allow=self._allow,
         )
         return known
 
