@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 SHOWN_ARGUMENTS = 20
 """Most arguments that a line may show: of one digit each, they fill it."""
 
+SHOWN_IDS = 20
+"""Most jobs that a line names: a batch of the usual ids, and still a line."""
+
 SHOWN_CHARS = 60
 """Longest form of the arguments, and of a value, in a line."""
 
@@ -114,6 +117,23 @@ def job_ended(
             "outcome": "interrupted" if outcome is None else type(outcome).__name__,
         },
     )
+
+
+def not_recorded(queue_name: str, job_ids: Sequence[str]) -> None:
+    """Write that what came of these jobs here counts for nothing, whatever their own lines said before."""
+    _worker.warning(
+        "queue %s: the outcomes of %d jobs are not recorded, since this worker did not hold them any more; they run "
+        "elsewhere, or did: %s",
+        queue_name,
+        len(job_ids),
+        named(job_ids),
+    )
+
+
+def named(job_ids: Sequence[str]) -> str:
+    """Return the first of some ids, and how many more there are."""
+    more = len(job_ids) - SHOWN_IDS
+    return ", ".join(map(printable, job_ids[:SHOWN_IDS])) + (f", and {more} more" if more > 0 else "")
 
 
 def stuck(job: RunningJob, outcome: Outcome | None, lost: int, slots: int) -> None:

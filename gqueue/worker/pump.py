@@ -17,7 +17,7 @@ import gevent
 from gevent import Greenlet, get_hub
 
 from gqueue import failpoints
-from gqueue.core import dispatch, model
+from gqueue.core import dispatch
 from gqueue.core.dispatch import Adopt, Claim, Command, Leave, Register, Settle, Step
 from gqueue.core.model import MOVE_BYTES, MOVE_LIMIT, ClaimedJob, Left, Settlement
 from gqueue.core.retry import Outcome
@@ -228,7 +228,9 @@ class Pump:
         if settled:
             self._at_settle()
         self._calling = True
-        reply = self._with_lease(lambda: store.settle_and_claim(worker_id, call, done, settlements, limit))
+        reply = self._with_lease(
+            lambda: store.settle_and_claim(worker_id, call, done, settlements, limit), done, settlements
+        )
         self._calling = False
         self.report_ended()
         if reply is None:
@@ -240,7 +242,7 @@ class Pump:
             self._at_claimed()
         self.held += len(reply.jobs) - settled
         if reply.skipped:
-            self._say_skipped(reply)
+            lines.not_recorded(self.queue.name, reply.skipped)
         if (reply.left is Left.PAUSED) is not self._paused:
             self._say_paused()
         owner = self.owner
@@ -273,12 +275,15 @@ class Pump:
         done, self.done = done[: MOVE_LIMIT - count], done[MOVE_LIMIT - count :]
         return done, settlements
 
-    def _with_lease(self, call: Callable[[], T]) -> T | None:
-        """Make *call* until it is answered; return None if the lease is lost."""
+    def _with_lease(
+        self, call: Callable[[], T], done: Sequence[str] = (), settlements: Sequence[Settlement] = ()
+    ) -> T | None:
+        """Make *call* until it is answered; return None if the lease is lost. *done*, *settlements*: what it brings."""
         try:
             answer = self._persist(call)
         except (LeaseLost, StaleCall) as refused:
             _logger.warning("queue %s: %s", self.queue.name, refused)
+            self._say_dropped(done, settlements)
             return None
         # The lease may have been lost after the call was applied: what it claimed is taken back by others.
         return None if self.lost else answer
@@ -302,6 +307,8 @@ class Pump:
             self._drop_outcomes()
 
     def _drop_outcomes(self) -> None:
+        if self.done or self.settlements:
+            gevent.spawn(self._say_dropped, self.done, self.settlements)  # the hub may be here, and may not wait
         self.done, self.settlements = [], []
         self._outcomes = 0
 
@@ -356,13 +363,9 @@ class Pump:
         else:
             _logger.info("queue %s is resumed", self.queue.name)
 
-    def _say_skipped(self, reply: model.Claim) -> None:
-        _logger.warning(
-            "queue %s: %d outcomes were not recorded, since this worker did not hold the jobs any more: %s",
-            self.queue.name,
-            len(reply.skipped),
-            ", ".join(reply.skipped[:5]),
-        )
+    def _say_dropped(self, done: Sequence[str], settlements: Sequence[Settlement]) -> None:
+        if job_ids := [*done, *(settlement.job_id for settlement in settlements)]:
+            lines.not_recorded(self.queue.name, job_ids)
 
     # The listener.
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import gqueue
 from gqueue.errors import GqueueError, LeaseLost
+from gqueue.worker import lines
 from tests.worker.stage import dead, perform, play, tell, until, workers_store
 
 
@@ -205,3 +206,48 @@ def test_damaged_counters_and_ids_stop_nobody(redis_url: str) -> None:
     assert scene["results"] == [0, 2, 4]
     assert [(name, letter[0]) for name, letter in scene["dead"].items()] == [("\udcfe", "bad_record")]
     assert (scene["succeeded"], scene["code"]) == (4, 0)
+
+
+def scene_of_outcomes_that_are_refused() -> dict[str, Any]:
+    queue = gqueue.Queue("q", "memory:", lease=1.5)
+    store = workers_store(queue)
+    real, pumps, refused = store.settle_and_claim, [], []
+
+    @queue.task
+    def ends(fails: bool) -> None:
+        if fails and not refused:
+            raise ValueError
+
+    def settle(worker: str, call: int, done: Any, settlements: Any, limit: int) -> Any:
+        if len(done) + len(settlements) == 2 and not refused:
+            refused.append(worker)
+            now_ms = time.time_ns() // 1_000_000
+            for seconds in (0.5, 1.0, 1.4, 1.6):  # as if this process had been frozen for longer than the lease
+                store.fence(now_ms=now_ms + int(seconds * 1000))
+            until(lambda: pumps)[0].done.append("meanwhile")
+        return real(worker, call, done, settlements, limit)
+
+    store.settle_and_claim = settle
+    jobs = [ends.options(job_id=f"fails-{fails}".lower()).enqueue(fails) for fails in (False, True)]
+
+    def script(worker: Any) -> None:
+        pumps.extend(until(lambda: worker._pumps))
+        for job in jobs:
+            job.wait(10)
+
+    code = perform(queue, script, log_jobs=True)
+    return {"code": code, "states": [job.status() for job in jobs]}
+
+
+def test_jobs_whose_outcomes_are_refused_are_named() -> None:
+    scene = play(scene_of_outcomes_that_are_refused)
+
+    assert (scene["code"], scene["states"]) == (0, ["succeeded", "succeeded"])
+    said = [line for line in scene.log.splitlines() if "are not recorded" in line]
+    assert [line.partition("did: ")[2] for line in said] == ["fails-false, fails-true", "meanwhile"], scene.log
+    assert "WARNING queue q: the outcomes of 2 jobs are not recorded" in said[0]
+
+
+def test_line_names_the_first_of_many_jobs() -> None:
+    assert lines.named(["a\n", "b"]) == "a\\n, b"
+    assert lines.named([f"j{number}" for number in range(25)]).endswith(", j19, and 5 more")
