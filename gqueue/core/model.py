@@ -279,11 +279,11 @@ class Beat:
 
 @frozen
 class Reaped:
-    """How many jobs of a lapsed worker went where, and how many are left for the next call."""
+    """How many jobs of a lapsed worker went where, which are dead, and how many are left for the next call."""
 
     ready: int
     suspect: int
-    buried: int
+    buried: tuple[str, ...]
     cancelled: int
     left: int
 

@@ -234,7 +234,8 @@ class RedisStore:
         reply = self._run("reap", arguments, WORKER=worker)
         if reply[0] == b"not_lapsed":
             raise NotLapsed(worker)
-        return Reaped(*reply[1:])
+        _, ready, suspect, buried, cancelled, left = reply
+        return Reaped(ready, suspect, replies.texts(buried), cancelled, left)
 
     def leave(self, worker: str, limit: int, *, now_ms: int | None = None) -> int:
         arguments: list[Argument] = [worker, limit, self.rules.max_crashes, self.rules.result_ttl_ms]

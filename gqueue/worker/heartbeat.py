@@ -72,12 +72,12 @@ class HeldMore:
 
 @frozen
 class TookBack:
-    """Jobs of a lapsed worker were taken back."""
+    """Jobs of a lapsed worker were taken back; *buried* are the ids of those that are dead."""
 
     queue: str
     worker_id: str
     jobs: int
-    buried: int
+    buried: tuple[str, ...]
 
 
 @frozen
@@ -231,7 +231,7 @@ class Heartbeat:
             raise refused
 
     def _take_back_of(self, lapsed: str, store: Store, queue_name: str, at_reap: Callable[[], None]) -> None:
-        total = Reaped(0, 0, 0, 0, 1)
+        total = Reaped(0, 0, (), 0, 1)
         while total.left:
             at_reap()
             try:
@@ -245,7 +245,7 @@ class Heartbeat:
                 total.cancelled + some.cancelled,
                 some.left,
             )
-        jobs = total.ready + total.suspect + total.buried + total.cancelled
+        jobs = total.ready + total.suspect + len(total.buried) + total.cancelled
         self._tell(TookBack(queue_name, lapsed, jobs, total.buried))
 
     def _lose(self, pump: Pump, worker_id: str) -> None:

@@ -130,6 +130,27 @@ def not_recorded(queue_name: str, job_ids: Sequence[str]) -> None:
     )
 
 
+def took_back(queue_name: str, worker_id: str, jobs: int, buried: Sequence[str]) -> None:
+    """Write that jobs of a lapsed worker were taken back; and of each that is dead for it, a line."""
+    _worker.warning(
+        "queue %s: took %d jobs of worker %s back, whose lease is over; %d of them are dead",
+        queue_name,
+        jobs,
+        printable(worker_id),
+        len(buried),
+    )
+    for job_id in buried[:SHOWN_IDS]:
+        _worker.warning(
+            "queue %s: job %s is a dead letter (worker_lost): it ran on worker %s, and has lost as many workers as "
+            "max_crashes allows",
+            queue_name,
+            printable(job_id),
+            printable(worker_id),
+        )
+    if len(buried) > SHOWN_IDS:
+        _worker.warning("queue %s: and so are %d more; see `gqueue dead list`", queue_name, len(buried) - SHOWN_IDS)
+
+
 def named(job_ids: Sequence[str]) -> str:
     """Return the first of some ids, and how many more there are."""
     more = len(job_ids) - SHOWN_IDS

@@ -420,13 +420,7 @@ class Worker:
                 _logger.info("an operator asks this worker to be %s", what.value)
                 self.quiet() if what is Ask.QUIET else self.drain()
             case heartbeat.TookBack(queue, worker_id, jobs, buried):
-                _logger.warning(
-                    "queue %s: took %d jobs of worker %s back, whose lease is over; %d of them are dead",
-                    queue,
-                    jobs,
-                    worker_id,
-                    buried,
-                )
+                lines.took_back(queue, worker_id, jobs, buried)
             case heartbeat.Endangered(warning):
                 _logger.warning("%s", warning)
             case heartbeat.Silent(queue, error):  # the store's own connections tell of an outage, too

@@ -74,6 +74,7 @@ def test_task_that_holds_the_lock_beyond_its_limit_ends_its_process_and_a_fresh_
     assert "in total" in program.said
     wait_until(lambda: job.status() == "dead", 20)
     assert [letter.reason for letter in work.queue.dead.list()] == ["worker_lost"]
+    program.await_line(f"job {job.id} is a dead letter (worker_lost)")
     wait_until(lambda: work.queue.stats().workers == 2, 20)
     program.send(signal.SIGTERM)
     assert program.end()[0] == 0, program.said

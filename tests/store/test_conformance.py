@@ -490,8 +490,8 @@ def test_jobs_of_a_fenced_worker_come_back_in_their_place_with_one_crash(store: 
     fence_w(store)
     later = NOW + LEASE
 
-    assert store.reap("w", 1, now_ms=later) == Reaped(ready=1, suspect=0, buried=0, cancelled=0, left=1)
-    assert store.reap("w", 10, now_ms=later) == Reaped(ready=1, suspect=0, buried=0, cancelled=0, left=0)
+    assert store.reap("w", 1, now_ms=later) == Reaped(ready=1, suspect=0, buried=(), cancelled=0, left=1)
+    assert store.reap("w", 10, now_ms=later) == Reaped(ready=1, suspect=0, buried=(), cancelled=0, left=0)
     with pytest.raises(NotLapsed):
         store.reap("w", 10, now_ms=later)
     jobs = store.settle_and_claim("other", 1, [], [], 3, now_ms=later).jobs
@@ -528,7 +528,12 @@ def test_job_that_lost_two_workers_is_a_suspect_and_a_worker_holds_one_at_a_time
 
 
 def test_job_that_lost_three_workers_is_buried(store: Store):
-    now_ms = lose(store, 3, "a")
+    now_ms = lose(store, 2, "a")
+    claim(store, now_ms=now_ms)
+    now_ms += LEASE
+    fence_w(store, now_ms)
+
+    assert store.reap("w", 100, now_ms=now_ms) == Reaped(ready=0, suspect=0, buried=("a",), cancelled=0, left=0)
 
     (letter,) = store.letters()
     assert (letter.job_id, letter.reason, letter.crashes, letter.failures) == ("a", Reason.WORKER_LOST, 3, 0)

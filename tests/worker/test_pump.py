@@ -5,6 +5,8 @@ import os
 import time
 from typing import Any
 
+import pytest
+
 import gqueue
 from gqueue.errors import GqueueError, LeaseLost
 from gqueue.worker import lines
@@ -251,3 +253,16 @@ def test_jobs_whose_outcomes_are_refused_are_named() -> None:
 def test_line_names_the_first_of_many_jobs() -> None:
     assert lines.named(["a\n", "b"]) == "a\\n, b"
     assert lines.named([f"j{number}" for number in range(25)]).endswith(", j19, and 5 more")
+
+
+def test_each_job_that_is_dead_since_its_worker_was_lost_has_a_line_up_to_a_bound(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    lines.took_back("q", "w", 3, ("a\n",))
+    lines.took_back("q", "w", 25, tuple(f"j{number}" for number in range(25)))
+
+    said = [record.getMessage() for record in caplog.records]
+    assert "took 3 jobs of worker w back, whose lease is over; 1 of them are dead" in said[0]
+    assert "job a\\n is a dead letter (worker_lost)" in said[1]
+    assert sum("is a dead letter" in line for line in said) == 1 + lines.SHOWN_IDS
+    assert "5 more" in said[-1]

@@ -65,7 +65,8 @@ def reap(state: QueueState, rules: Rules, worker: str, limit: int, *, now_ms: in
         raise NotLapsed(worker)
     state = touch(state, rules, now_ms)
     runs = state.running.get(worker, {})
-    went = {"ready": 0, "suspect": 0, "buried": 0, "cancelled": 0}
+    went = {"ready": 0, "suspect": 0, "cancelled": 0}
+    buried: list[str] = []
     for job_id in within_bytes(state, sorted(runs)[:limit]):
         state = _take_from(state, worker, job_id)
         crashes = state.crashes.get(job_id, 0) + 1
@@ -86,16 +87,16 @@ def reap(state: QueueState, rules: Rules, worker: str, limit: int, *, now_ms: in
                 ttl_ms=rules.result_ttl_ms,
                 now_ms=now_ms,
             )
-            went["buried"] += 1
+            buried.append(job_id)
             continue
         after(State.RUNNING, Move.REAP)
         state = make_ready(state, job_id, rules)
         went["suspect" if job_id in state.suspects else "ready"] += 1
-    state = count(state, crashed=sum(went.values()))
+    state = count(state, crashed=sum(went.values()) + len(buried))
     left = len(state.running.get(worker, {}))
     if not left:
         state = evolve(state, lapsed=without(state.lapsed, worker))
-    return state, Reaped(**went, left=left)
+    return state, Reaped(**went, buried=tuple(buried), left=left)
 
 
 def leave(state: QueueState, rules: Rules, worker: str, limit: int, *, now_ms: int) -> tuple[QueueState, int]:

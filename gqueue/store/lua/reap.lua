@@ -27,7 +27,7 @@
   ARGV[8]   shed_max       int  shed ones kept
   ARGV[9]   result_ttl_ms  int  how long the outcome of a job that is buried or cancelled here is kept
 
-  Returns  {"ok", ready, suspect, buried, cancelled, left} | {"not_lapsed"}
+  Returns  {"ok", ready, suspect, {buried id, ...}, cancelled, left} | {"not_lapsed"}
   Writes   result:ID
   Model    gqueue.core.scheduling.reap
   Cost     O(held * log held + limit * log n)
@@ -57,7 +57,7 @@ end
 local now = clock(ARGV[1])
 redis.call('ZREM', ready, '') -- needs no memory: a full Redis lets the writes after it pass
 touch(now, lease_ms)
-local went_ready, went_suspect, buried, cancelled = 0, 0, 0, 0
+local went_ready, went_suspect, buried, cancelled = 0, 0, {}, 0
 for _, id in ipairs(within_bytes(first(redis.call('HKEYS', running), limit))) do
   redis.call('HDEL', running, id)
   local entry = redis.call('HGET', jobs, id)
@@ -72,7 +72,7 @@ for _, id in ipairs(within_bytes(first(redis.call('HKEYS', running), limit))) do
     redis.call('HSET', crashes, id, whole(lost))
     if lost >= max_crashes then
       bury(id, 'worker_lost', counter(attempts, id), LOST_REPORT, LOST_OUTCOME, result_ttl_ms, now, limits)
-      buried = buried + 1
+      buried[#buried + 1] = id
     else
       local sequence, rank = head(entry)
       if make_ready(id, sequence, rank, max_crashes) == ready then
@@ -83,8 +83,8 @@ for _, id in ipairs(within_bytes(first(redis.call('HKEYS', running), limit))) do
     end
   end
 end
-count('crashed', went_ready + went_suspect + buried + cancelled)
-count('dead', buried)
+count('crashed', went_ready + went_suspect + #buried + cancelled)
+count('dead', #buried)
 count('cancelled', cancelled)
 if went_ready + went_suspect > 0 then
   hint_workers()
