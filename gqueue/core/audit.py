@@ -359,6 +359,9 @@ def judge_totals(seen: TotalsSeen) -> list[Finding]:
             found.append(
                 Finding(Flaw.BAD_SETTING, "meta", name, f"{_short(text)} cannot be", REPAIRS[Flaw.BAD_SETTING])
             )
+    if (text := seen.meta.get("paused", "1")) not in ("0", "1"):
+        said = f"{_short(text)} is neither 1 nor 0, and counts as 0"
+        found.append(Finding(Flaw.BAD_SETTING, "meta", "paused", said, "forget it: the queue is not paused"))
     flawed = {finding.name for finding in found}
     for name, flaw in (("sequence", Flaw.SEQUENCE_BEHIND), ("places", Flaw.PLACES_BEHIND)):
         last, largest = seen.meta.get(name, "0"), getattr(seen, name)

@@ -86,7 +86,7 @@ def state(word: bytes, outcome: bytes = b"") -> State:
 
 def stats(reply: Sequence[Any]) -> Stats:
     """Read {"ok", ready, suspects, ..., paused, {totals}}: see the head of stats.lua."""
-    ready, suspects, scheduled, jobs, dead, shed, waiters, workers, lapsed, capacity, paused = map(int, reply[1:12])
+    ready, suspects, scheduled, jobs, dead, shed, waiters, workers, lapsed, capacity, paused = map(count, reply[1:12])
     return Stats(
         ready=ready,
         suspects=suspects,

@@ -147,6 +147,7 @@ DAMAGES = {
     "sequence": ([("HSET", "meta", "sequence", 1)], [(Flaw.SEQUENCE_BEHIND, "meta", "sequence")]),
     "sequence of no number": ([("HSET", "meta", "sequence", "x")], [(Flaw.BAD_SETTING, "meta", "sequence")]),
     "capacity": ([("HSET", "meta", "capacity", 0)], [(Flaw.BAD_SETTING, "meta", "capacity")]),
+    "paused": ([("HSET", "meta", "paused", "maybe")], [(Flaw.BAD_SETTING, "meta", "paused")]),
     "lease": ([("HSET", "meta", "lease", "nan")], [(Flaw.BAD_SETTING, "meta", "lease")]),
     "places": (
         [("ZADD", "waiters", 0, SEQ + "p.9"), ("ZADD", "tickets", 10**15, SEQ + "p.9")],

@@ -1131,6 +1131,17 @@ def test_outcome_that_nobody_can_read_is_an_unknown_state(open_redis: OpenStore,
     assert store.look(["a"])[0].state is State.UNKNOWN
 
 
+def test_damaged_setting_is_no_setting_in_the_count(open_redis: OpenStore, server: Server, queue_name: str):
+    store = open_redis()
+    with server.client() as client:
+        client.hset(f"gq:{{{queue_name}}}:meta", mapping={"paused": "maybe", "capacity": "x"})
+
+    assert (store.stats().paused, store.stats().capacity) == (False, 0)
+
+    store.pause()
+    assert store.stats().paused
+
+
 def test_damaged_letter_is_shown_as_a_bad_record(open_redis: OpenStore, server: Server, queue_name: str):
     store = open_redis()
     with server.client() as client:
