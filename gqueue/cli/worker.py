@@ -171,8 +171,6 @@ def _work(
 
 def _attend(line: socket.socket, worker: "Worker") -> None:
     """Tell the supervisor that this process came up; drain when the supervisor is no more."""
-    import gevent
-
     from gqueue.worker.supervisor import SAYS_UP
 
     def follow() -> None:
@@ -183,7 +181,7 @@ def _attend(line: socket.socket, worker: "Worker") -> None:
         worker.drain()
 
     _tell(line, SAYS_UP)
-    gevent.spawn(follow)
+    worker.spawn(follow)
 
 
 def _tell(line: socket.socket, said: bytes) -> None:

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 import gevent
 from attrs import frozen
-from gevent import monkey
+from gevent import Greenlet, monkey
 
 from gqueue import failpoints
 from gqueue.core.dispatch import Why
@@ -97,9 +97,9 @@ class Silent:
 
 @frozen
 class Fault:
-    """The watchdog itself failed: a fault of gqueue."""
+    """The watchdog failed, or a greenlet that beats: a fault of gqueue."""
 
-    error: Exception
+    error: BaseException
 
 
 News = Asked | Condemned | Lost | HeldMore | TookBack | Endangered | Silent | Fault
@@ -153,6 +153,8 @@ class Heartbeat:
         try:
             pairs = zip(self._pumps, self._stores, strict=True)
             beats = [gevent.spawn(self._beat_for_ever, pump, store) for pump, store in pairs]
+            for beat in beats:
+                beat.link(self._beats_no_more)
             while not self._stopping:
                 gevent.sleep(self._look())
             gevent.killall(beats, timeout=1.0)
@@ -161,6 +163,10 @@ class Heartbeat:
         finally:
             hub.destroy(destroy_loop=True)
             self._ended.release()
+
+    def _beats_no_more(self, beat: "Greenlet[..., None]") -> None:
+        if not self._stopping:  # a lease that nobody keeps is over when nobody looks
+            self._tell(Fault(beat.exception or RuntimeError("a greenlet that beats was killed")))
 
     def _look(self) -> float:
         try:

@@ -113,9 +113,14 @@ class Worker:
         self._ends_heard = 0
         self._gc_before = gc.get_threshold()
         self._switch_s = sys.getswitchinterval()
-        self._keeper: Greenlet[[], None] | None = None
+        self._keeper: Greenlet[..., None] | None = None
         self._ending: AsyncResult[int] = AsyncResult()
-        self._signals = Signals(drain=self._end_signal, quiet=self.quiet, dump=self._dump, blow=self._watchdog.handle)
+        self._signals = Signals(
+            drain=lambda: self._guarded(self._end_signal),
+            quiet=lambda: self._guarded(self.quiet),
+            dump=self._dump,
+            blow=self._watchdog.handle,
+        )
 
     # What others may ask.
 
@@ -190,6 +195,19 @@ class Worker:
     def _any_sensitive(self) -> bool:
         return any(task.sensitive for queue in self._queues for task in queue.tasks.values())
 
+    def spawn(self, duty: Callable[..., object], *args: object) -> "Greenlet[..., None]":
+        """Carry *duty* out on a greenlet of its own; if it fails, so does the process: see `give_up`."""
+        return Greenlet.spawn(self._guarded, duty, *args)
+
+    def _guarded(self, duty: Callable[..., object], *args: object) -> None:
+        try:
+            duty(*args)
+        except gevent.GreenletExit as killed:
+            if not self._ending.ready() and not self.slots.forked:  # a stranger's kill
+                self.give_up(killed)
+        except BaseException as error:  # noqa: BLE001 - without it the worker would only look alive
+            self.give_up(error)
+
     # The dispatch.
 
     def tell(self, step: Step) -> None:
@@ -203,7 +221,7 @@ class Worker:
             case Exit(cause):
                 self._end(EXIT_STUCK if cause is Cause.STUCK else 0)
             case Replace(cause):
-                gevent.spawn(self._make_way, cause)
+                self.spawn(self._make_way, cause)
             case Wait(queue, ms):
                 self._pumps[queue].listen(ms)
             case Alarm(queue, ms):
@@ -233,8 +251,11 @@ class Worker:
             self.give_up(error)
 
     def give_up(self, error: BaseException) -> None:
-        """End the process: gqueue itself is at fault. Its jobs go on elsewhere when the lease lapses."""
-        gevent.spawn(_logger.critical, "gqueue is at fault, and ends: %r", error, exc_info=error)
+        """End the process: it cannot go on. Its jobs go on elsewhere when the lease lapses."""
+        if isinstance(error, GqueueError):  # it says itself what is wrong and what to do
+            gevent.spawn(_logger.critical, "the worker cannot go on, and ends: %s", error)
+        else:
+            gevent.spawn(_logger.critical, "gqueue is at fault, and ends: %r", error, exc_info=error)
         self._end(EXIT_FAILURE)
 
     def _end(self, code: int) -> None:
@@ -274,8 +295,8 @@ class Worker:
         self._started = True
         self._follow()
         if options.burst:
-            gevent.spawn(self._burst)
-        self._keeper = gevent.spawn(self._look_after)
+            self.spawn(self._burst)
+        self._keeper = self.spawn(self._look_after)
 
     # Ending.
 
@@ -290,9 +311,9 @@ class Worker:
                 grace_s = self._options.grace_ms / 1000
                 _logger.info("draining: %d jobs get %g s to finish", self.state.running, grace_s)
                 self.tell(dispatch.drain_asked(self.state))
-                gevent.spawn(self._end_grace, grace_s)
+                self.spawn(self._end_grace, grace_s)
             elif asked == "stop":
-                gevent.spawn(self._stop)
+                self.spawn(self._stop)
 
     def _end_signal(self) -> None:
         """Take a TERM or INT: the first drains, the second gives back at once, a third ends the process as it is.
@@ -396,7 +417,7 @@ class Worker:
 
     def _read_news(self) -> None:
         # Called by the hub, where nothing may wait: logging may.
-        gevent.spawn(self._take_news)
+        self.spawn(self._take_news)
 
     def _take_news(self) -> None:
         assert self._heartbeat is not None

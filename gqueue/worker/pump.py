@@ -145,7 +145,7 @@ class Pump:
         """Report to the dispatch in *ms*."""
         if isinstance(self._alarm, Greenlet):
             self._alarm.kill(block=False)
-        self._alarm = gevent.spawn_later(ms / 1000, self._ring)
+        self._alarm = gevent.spawn_later(ms / 1000, self._guarded, self._ring)
 
     def job_ended(self, outcomes: int) -> None:
         """Count a job that ended, with an outcome (1) or without (0)."""

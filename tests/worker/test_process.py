@@ -546,3 +546,46 @@ def test_worker_that_is_told_to_end_while_no_server_can_be_reached_ends_cleanly(
 
     assert scene["code"] == 0
     assert "127.0.0.1:1" in scene.log
+
+
+def scene_of_a_duty_that_fails(duty: str) -> dict[str, Any]:
+    from gqueue.worker import heartbeat
+    from gqueue.worker.process import Worker
+
+    def fails(*_: Any) -> Any:
+        raise ZeroDivisionError(duty)
+
+    owner = heartbeat.Heartbeat if duty == "_beat_for_ever" else Worker
+    setattr(owner, duty, fails)
+    queue = gqueue.Queue("q", "memory:", lease=1.5)
+    code = perform(queue, lambda _: time.sleep(20), burst=duty == "_burst")
+    return {"code": code}
+
+
+@pytest.mark.parametrize("duty", ["_burst", "_look_after", "_beat_for_ever"])
+def test_worker_whose_own_greenlet_dies_ends(duty: str) -> None:
+    began = time.monotonic()
+    scene = play(scene_of_a_duty_that_fails, duty)
+
+    assert (scene.code, scene["code"]) == (0, 1)
+    assert time.monotonic() - began < 15
+    assert f"gqueue is at fault, and ends: ZeroDivisionError('{duty}')" in scene.log
+
+
+def scene_of_a_burst_that_may_not_count() -> dict[str, Any]:
+    from gqueue.store.outage import CallRefused
+
+    def refuses(*_: Any) -> Any:
+        raise CallRefused("q", "stats", "NOPERM")
+
+    queue = gqueue.Queue("q", "memory:", lease=1.5)
+    workers_store(queue).stats = refuses
+    return {"code": perform(queue, lambda _: time.sleep(20), burst=True)}
+
+
+def test_burst_that_may_not_count_ends_and_says_why_without_a_traceback() -> None:
+    scene = play(scene_of_a_burst_that_may_not_count)
+
+    assert scene["code"] == 1
+    assert "the worker cannot go on, and ends: queue 'q': Redis refused stats: NOPERM" in scene.log
+    assert "Traceback" not in scene.log
