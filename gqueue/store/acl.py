@@ -76,10 +76,11 @@ def rules(queues: Sequence[str], roles: Iterable[str], *, selective: bool = True
     Args:
         selective: the server is Redis 7.0 or later, and knows keys that may be read but not written.
     """
+    roles = list(roles)
     own = [ROLES[role] for role in roles]
     called = [_load()[name] for role in own for name in role.scripts]
     beside = [command for role in own for command in role.commands]
-    commands = {*ALL, *(name for name, _ in beside)}.union(*(script.commands for script in called))
+    commands = frozenset[str]().union(*map(commands_of, roles))
     # What is in KEYS must be readable and writable: Redis cannot know what a script will do with it.
     full = {kind for script in called for kind in (*script.keys, *script.writes)}
     full |= {kind for name, kind in beside if name in ("BLPOP", "LPOP")}
@@ -99,6 +100,13 @@ def rules(queues: Sequence[str], roles: Iterable[str], *, selective: bool = True
         if "PUBLISH" in commands or any(role.listens for role in own):
             found.append(f"&{root}{DONE}")
     return [*found, *(f"+{name.lower()}" for name in sorted(commands))]
+
+
+def commands_of(role: str) -> frozenset[str]:
+    """Return the commands of *role*: of every client, of its scripts and beside them."""
+    own = ROLES[role]
+    called = (_load()[name].commands for name in own.scripts)
+    return frozenset((*ALL, *(name for name, _ in own.commands))).union(*called)
 
 
 def _pattern(kind: str) -> str:

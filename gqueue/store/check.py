@@ -15,7 +15,7 @@ from redis.exceptions import AuthenticationError, MovedError, NoPermissionError,
 from gqueue.config import masked
 from gqueue.core.check.server import SETTINGS, ServerFacts
 from gqueue.errors import StoreUnavailable
-from gqueue.store import rights
+from gqueue.store import acl, rights
 from gqueue.store.connection import Address, Argument, Link, pack
 from gqueue.store.keys import Keys
 from gqueue.store.outage import moved_to, why
@@ -111,6 +111,7 @@ def _facts(url: str, address: Address, link: Link) -> ServerFacts:
     drift, error = _drift(link)
     package = _answer(link, b"EVAL", _PACKAGE, 0)
     return ServerFacts(
+        absent=_absent(link),
         shown=address.shown,
         software="Valkey" if valkey else "Redis",
         version=valkey or info.get("redis_version", ""),
@@ -126,6 +127,15 @@ def _facts(url: str, address: Address, link: Link) -> ServerFacts:
         drift_error_ms=error,
         package=None if package is None else package != b"nil",
     )
+
+
+def _absent(link: Link) -> list[str]:
+    used = (acl.commands_of(role) for role in ("worker", "producer"))
+    names = sorted({command.partition("|")[0] for command in frozenset[str]().union(*used)})
+    told = _answer(link, b"COMMAND", b"INFO", *names)
+    if not isinstance(told, list) or len(told) != len(names):  # it may not be asked: then a trial of the rights tells
+        return []
+    return [name for name, known in zip(names, told, strict=True) if not known]
 
 
 def is_local(url: str) -> bool:

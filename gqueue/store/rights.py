@@ -20,6 +20,9 @@ from gqueue.store.scripts import Script
 DENIED = re.compile("NOPERM|user executing the script|no permission", re.IGNORECASE)
 """What 6.2, 7 and Valkey say, to a client and inside a script."""
 
+ABSENT = re.compile(r"unknown (?:\w+ )?command", re.IGNORECASE)
+"""What they say of a command that they have not got, to a client and inside a script."""
+
 READING: Mapping[str, tuple[str, ...]] = {
     "EXISTS": (),
     "GET": (),
@@ -89,6 +92,7 @@ _load = cache(scripts.load)
 def missing(address: Address, reply_timeout: float, queue: str, role: str) -> list[str]:
     """Return what the user of *address* lacks for *role* in *queue*, as rules of ACL SETUSER.
 
+    A command that the server itself has not got, since it was renamed or disabled, is its bare name: `EVALSHA`.
     Nothing is written that is there afterwards, and no other's key is changed. *reply_timeout* in seconds.
 
     Raises:
@@ -109,20 +113,21 @@ class _Trial:
         self._link, self._keys = link, keys
         self._nobody = f"check-{secrets.token_hex(8)}"
         self._open, self._free = b"", False
+        self._absent: list[str] = []
 
     def of(self, role: Role) -> list[str]:
         called = [_load()[name] for name in role.scripts]
         no_scripts = [name for name in ("EVAL", "EVALSHA") if self._is_denied(name, b"return 1", 0)]
-        if no_scripts:  # then nothing else can be tried
-            return [f"+{name.lower()}" for name in no_scripts]
+        if no_scripts or self._absent:  # then nothing else can be tried
+            return [*self._absent, *(f"+{name.lower()}" for name in no_scripts)]
         closed = self._find_open_key(called)
         used = frozenset[str]().union(*(script.commands for script in called))
         denied = self._commands(used) if self._open else []
-        allowed = used.difference(denied) if self._open else frozenset[str]()
+        allowed = used.difference(denied, self._absent) if self._open else frozenset[str]()
         closed += [kind for kind in self._derived(called, allowed) if kind not in closed]
         rest, more = self._outside(role, closed, allowed)
         closed += more
-        lacks = [f"~{self._pattern(kind)}" for kind in closed]
+        lacks = [*self._absent, *(f"~{self._pattern(kind)}" for kind in closed)]
         for name in [*denied, *(name for name in rest if name not in denied)]:
             channel = f" &{self._keys.done.decode()}" if name in ("PUBLISH", "SUBSCRIBE") else ""
             lacks.append(f"+{name.lower()}{channel}")
@@ -149,7 +154,7 @@ class _Trial:
         for name in sorted(used, key=lambda name: (name in ON_A_HASH, name)):
             if name in WRITING and not self._free:
                 continue
-            if name in ON_A_HASH and {"HSET", "HDEL"} & {*denied}:
+            if name in ON_A_HASH and {"HSET", "HDEL"} & {*denied, *self._absent}:
                 continue
             code = _TRY_ON_A_HASH if name in ON_A_HASH else _TRY
             if self._is_denied(b"EVAL", code, 1, self._open, *self._form(name)):
@@ -215,8 +220,13 @@ class _Trial:
         return prefix + (f"{kind.partition(':')[0]}:*" if is_a_family(kind) else kind)
 
     def _is_denied(self, *command: Argument) -> bool:
+        """Return whether the user may not; note a command that is not there, of a trial in a script its fifth part."""
         try:
             self._link.exchange(pack(command))
         except ResponseError as error:
+            if ABSENT.search(str(error)):
+                sent = command[4] if "called from" in str(error) else command[0]
+                name = sent.decode() if isinstance(sent, bytes) else str(sent)
+                self._absent += [] if name in self._absent else [name]
             return bool(DENIED.search(str(error)))
         return False

@@ -1,12 +1,13 @@
 """What a user of Redis lacks for a role, found by trying, which leaves nothing behind."""
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
 from gqueue.queue import Queue
 from gqueue.store import acl, rights, scripts
-from gqueue.store.check import rights_missing
+from gqueue.store.check import ask, rights_missing
 from gqueue.store.keys import is_a_family
 from tests.servers import Server
 
@@ -111,3 +112,12 @@ def test_role_that_has_no_key_of_nobody_has_no_command_that_writes():
         kinds = {kind for script in called for kind in (*script.keys, *script.derived)}
         if not any(is_a_family(kind) or " " in kind for kind in kinds if kind != "result:ID"):
             assert not {command for script in called for command in script.commands} & set(rights.WRITING)
+
+
+@pytest.mark.parametrize("renamed", ["EVALSHA", "EVAL", "BLPOP", "PUBLISH", "TIME", "HSET"])
+def test_command_that_the_server_has_not_got_is_missing_and_no_right(renamed: str, tmp_path: Path):
+    conf = tmp_path / "renamed.conf"
+    conf.write_text(f'rename-command {renamed} ""\n')
+    with Server(include=str(conf)) as server:
+        assert rights_missing(server.url, "mail", "worker") == [renamed]
+        assert ask(server.url).absent == [renamed]

@@ -16,7 +16,8 @@ class QueueFacts:
         signing: ids of the keys that records are signed with; the keys are not known here.
         capacity, lease_ms: the app's.
         meta: the settings in force, as they stand on the server.
-        missing: role -> commands, keys and channels that its rights lack.
+        missing: role -> commands, keys and channels that its rights lack, as rules of ACL SETUSER (`+zadd`), and bare
+            names of commands (`EVALSHA`) that the server has not got.
         flaws: what an audit found, by kind, *refused*: why there was none.
     """
 
@@ -40,10 +41,15 @@ def judge_queue(facts: QueueFacts) -> list[Line]:
 def _rights(topic: str, facts: QueueFacts) -> list[Line]:
     lines = []
     for role, missing in facts.missing.items():
-        if missing:
-            seen = f"the rights of a {role} are not there: {', '.join(missing)}"
+        lacks = [each for each in missing if each[0] in "+~&%"]
+        absent = [each for each in missing if each not in lacks]
+        if absent:
+            seen = f"the server has no {', '.join(absent)}, which a {role} needs: renamed or disabled"
+            lines.append(bad(topic, seen, "take it out of rename-command in the server's file, and start that anew"))
+        if lacks:
+            seen = f"the rights of a {role} are not there: {', '.join(lacks)}"
             lines.append(bad(topic, seen, f"gqueue acl --queue {facts.name} --role {role} prints all of them"))
-        else:
+        if not missing:
             lines.append(ok(topic, f"the rights of a {role} are there"))
     return lines
 

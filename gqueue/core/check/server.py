@@ -46,6 +46,7 @@ class ServerFacts:
         password_needed: whether it refuses who gives no password.
         pings_ms, scripts_ms: round trips of PING, and of a script that does nothing.
         drift_ms: how far the server's clock is ahead of this machine's, and *drift_error_ms* how far off that may be.
+        absent: commands of workers and producers that it has not got.
         package: whether Lua's `package` is within reach of scripts.
     """
 
@@ -63,6 +64,7 @@ class ServerFacts:
     drift_ms: float | None
     drift_error_ms: float
     package: bool | None
+    absent: Sequence[str] = ()
 
 
 def judge_server(facts: ServerFacts) -> list[Line]:
@@ -86,6 +88,13 @@ def _version(facts: ServerFacts) -> list[Line]:
     if facts.software == "Redis" and numbers < OLDEST_REDIS:
         return [bad("server", said, "gqueue needs Redis 6.2 or later, or any Valkey: upgrade it")]
     return [ok("server", said)]
+
+
+def _commands(facts: ServerFacts) -> list[Line]:
+    if not facts.absent:
+        return []
+    seen = f"the server has no {', '.join(facts.absent)}: renamed or disabled"
+    return [bad("commands", seen, "take it out of rename-command in the server's file, and start that anew")]
 
 
 def _vulnerable(facts: ServerFacts) -> list[Line]:
@@ -307,6 +316,7 @@ def _access(facts: ServerFacts) -> list[Line]:
 
 _JUDGES: tuple[Callable[[ServerFacts], list[Line]], ...] = (
     _version,
+    _commands,
     _vulnerable,
     _role,
     _persistence,

@@ -40,6 +40,8 @@ def test_sound_queue_has_these_lines():
     ("changed", "line"),
     [
         ({"missing": {"worker": ["+zadd", "~gq:{mail}:jobs"]}}, "bad the rights of a worker are not there: +zadd, ~gq"),
+        ({"missing": {"worker": ["EVALSHA", "+zadd"]}}, "bad the rights of a worker are not there: +zadd"),
+        ({"missing": {"worker": ["EVALSHA", "+zadd"]}}, "bad the server has no EVALSHA, which a worker needs: renamed"),
         ({"tasks": []}, "warn the app has no task for it: its jobs would die as unknown_task"),
         ({"tasks": [f"t{n:02}" for n in range(12)]}, "ok 12 tasks: t00, t01,"),
         ({"signing": []}, "ok records are not signed: who may write to Redis may have any task run"),

@@ -111,6 +111,7 @@ def test_sound_server_has_these_lines():
         ({"config": {"tcp-keepalive": "0"}}, ("clients", "warn")),
         ({"password_needed": False}, ("access", "bad")),
         ({"tls": False}, ("access", "warn")),
+        ({"absent": ["EVALSHA"]}, ("commands", "bad")),
         ({"package": True}, ("vulnerable", "bad")),
         ({"version": "6.0.20"}, ("server", "bad")),
         ({"version": "7.2.10"}, ("vulnerable", "warn")),
