@@ -1,5 +1,6 @@
 """`gqueue dead`: look at dead letters, put them back, forget them."""
 
+import hashlib
 import json
 from collections.abc import Callable
 from itertools import islice
@@ -105,9 +106,11 @@ def _line(queue: str, letter: "DeadLetter") -> str:
     # Of large ones only what may fit is looked at.
     args = [repr(value)[:100] for value in letter.args[:50]]
     args += [f"{name}={value!r}"[:100] for name, value in islice(letter.kwargs.items(), 50)]
-    call = f"{letter.task}({', '.join(args)})" if letter.task is not None else repr(letter.record[:100])
-    if letter.sensitive:
-        call = f"{letter.task or 'an unreadable record'}(<sensitive>)"
+    if letter.task is None:  # of whose task nobody knows whether it is sensitive
+        digest = hashlib.sha256(letter.record).hexdigest()[:12]
+        call = f"an unreadable record ({len(letter.record):,} bytes, sha256 {digest})"
+    else:
+        call = f"{letter.task}({'<sensitive>' if letter.sensitive else ', '.join(args)})"
     shown = call if len(call) <= 100 else call[:97] + "..."
     error = " ".join(letter.error.split())
     return printable(

@@ -81,6 +81,9 @@ class Report(msgspec.Struct, omit_defaults=True, gc=False):
 FAULTS = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 """What a decoder raises."""
 
+_SENSITIVE = b'{"sensitive":true,'
+"""As long as `,"sensitive":true}`, with which the encoder ends such a record: it has the fields in their order."""
+
 _encoder = msgspec.json.Encoder()
 _record = msgspec.json.Decoder(Record)
 _decode_record = _record.decode
@@ -90,8 +93,12 @@ _report = msgspec.json.Decoder(Report)
 
 
 def encode_record(record: Record) -> bytes:
-    """Return *record* as JSON; its arguments must have passed `check_payload`."""
-    return _encoder.encode(record)
+    """Return *record* as JSON; its arguments must have passed `check_payload`.
+
+    That it is sensitive comes first: of a record that was cut, it is what must be left.
+    """
+    data = _encoder.encode(record)
+    return _SENSITIVE + data[1 : -len(_SENSITIVE)] + b"}" if record.sensitive else data
 
 
 def decode_record(data: bytes) -> Record:

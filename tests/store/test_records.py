@@ -186,3 +186,11 @@ def test_death_with_the_longest_texts_is_read_whatever_the_limit_of_results():
     death = codec.encode_death("failed", "\x00" * 10**6, "\x00" * 10**6)
 
     assert codec.decode_outcome(death, 1).reason == "failed"
+
+
+@given(args=st.lists(st.none() | st.integers(-9, 9) | st.text(max_size=9)), priority=st.floats(-9, 9))
+def test_sensitive_record_says_so_first_and_reads_as_it_was(args: list[object], priority: float):
+    record = Record("t", args, {"sensitive": False}, priority, sensitive=True)
+
+    assert encode_record(record).startswith(b'{"sensitive":true,"task":"t"')
+    assert decode_record(encode_record(record)) == record

@@ -1,0 +1,39 @@
+"""What `gqueue dead list` shows of a letter."""
+
+import hashlib
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gqueue.cli.dead import _as_data, _line
+from gqueue.core.model import Letter, Reason
+from gqueue.letters import DeadLetter, readable
+from gqueue.store.codec import Record, encode_record
+
+SECRET = "hunter2-hunter2"
+SENSITIVE = encode_record(Record("set_password", ["ann", SECRET], {"again": SECRET}, 1.5, sensitive=True))
+
+
+def letter_of(record: bytes) -> DeadLetter:
+    return readable(Letter("job-1", Reason.BAD_RECORD, 0, 1, 0, b"", record))
+
+
+def test_unreadable_record_is_shown_by_its_length_and_digest():
+    record = encode_record(Record("send", [SECRET]))[:-1]
+    letter = letter_of(record)
+
+    digest = hashlib.sha256(record).hexdigest()[:12]
+    assert f"job-1 an unreadable record ({len(record)} bytes, sha256 {digest}): bad record" in _line("mail", letter)
+    assert letter.record == record
+
+
+@given(cut=st.integers(0, len(SENSITIVE) - 1), at=st.integers(0, len(SENSITIVE) - 1), byte=st.binary(max_size=1))
+def test_damaged_record_of_a_sensitive_task_shows_nothing_that_it_was_given(cut: int, at: int, byte: bytes):
+    for record in (SENSITIVE[:cut], SENSITIVE[:at] + byte + SENSITIVE[at + 1 :]):
+        letter = letter_of(record)
+        if letter.task is None:  # else it can be read, and says itself what it is
+            assert "hunter2" not in _line("mail", letter) + repr(letter) + repr(_as_data("mail", letter))
+
+
+def test_record_that_was_cut_still_says_that_it_is_sensitive():
+    assert all(letter_of(SENSITIVE[:cut]).sensitive for cut in range(20, len(SENSITIVE)))
