@@ -5,6 +5,7 @@ Decides nothing: `core.check` judges. What is refused, renamed or missing is lef
 
 import ipaddress
 import re
+import ssl
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -112,6 +113,7 @@ def _facts(url: str, address: Address, link: Link) -> ServerFacts:
     package = _answer(link, b"EVAL", _PACKAGE, 0)
     return ServerFacts(
         absent=_absent(link),
+        unverified=_unverified(address),
         shown=address.shown,
         software="Valkey" if valkey else "Redis",
         version=valkey or info.get("redis_version", ""),
@@ -127,6 +129,13 @@ def _facts(url: str, address: Address, link: Link) -> ServerFacts:
         drift_error_ms=error,
         package=None if package is None else package != b"nil",
     )
+
+
+def _unverified(address: Address) -> str:
+    connection = address.connection(REPLY_S)  # as redis-py reads the URL: its defaults are not those of all versions
+    if getattr(connection, "cert_reqs", None) == ssl.CERT_NONE:  # optional is as required, for a client
+        return "the certificate"
+    return "" if getattr(connection, "check_hostname", True) else "the host"
 
 
 def _absent(link: Link) -> list[str]:

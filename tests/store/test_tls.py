@@ -13,6 +13,7 @@ from gqueue.cli.reach import Unreachable
 from gqueue.cli.reach import check as reach
 from gqueue.core.model import NewJob, WhenFull
 from gqueue.errors import StoreUnavailable
+from gqueue.store.check import ask
 from gqueue.store.outage import CallRefused
 from gqueue.store.redis import RedisStore
 from tests.servers import Server, executable, free_port, newer_executable
@@ -114,6 +115,19 @@ def test_certificate_of_an_unknown_authority_is_told_at_once(tls: tuple[int, Pat
 
     anyone = open_redis(url_of(port, folder, ca="other").replace("?", "?ssl_cert_reqs=none&ssl_check_hostname=false&"))
     assert put(anyone).accepted == 1
+
+
+@needs_tls
+@pytest.mark.parametrize("tls", ["no"], indirect=True)
+def test_check_tells_what_of_the_certificate_is_not_looked_at(tls: tuple[int, Path]):
+    port, folder = tls
+    url = url_of(port, folder)
+    assert ask(f"{url}&ssl_check_hostname=true").unverified == ""
+    assert ask(f"{url}&ssl_check_hostname=false").unverified == "the host"
+    assert ask(f"{url}&ssl_cert_reqs=none&ssl_check_hostname=false").unverified == "the certificate"
+    assert ask(f"{url}&ssl_cert_reqs=optional&ssl_check_hostname=true").unverified == ""
+    with pytest.raises(StoreUnavailable, match="CERTIFICATE_VERIFY_FAILED"):
+        ask(f"{url_of(port, folder, ca='other')}&ssl_cert_reqs=optional")
 
 
 @needs_tls

@@ -46,6 +46,7 @@ class ServerFacts:
         password_needed: whether it refuses who gives no password.
         pings_ms, scripts_ms: round trips of PING, and of a script that does nothing.
         drift_ms: how far the server's clock is ahead of this machine's, and *drift_error_ms* how far off that may be.
+        unverified: what is not looked at over TLS: "the certificate" (nothing of it), "the host"; "": all is.
         absent: commands of workers and producers that it has not got.
         package: whether Lua's `package` is within reach of scripts.
     """
@@ -65,6 +66,7 @@ class ServerFacts:
     drift_error_ms: float
     package: bool | None
     absent: Sequence[str] = ()
+    unverified: str = ""
 
 
 def judge_server(facts: ServerFacts) -> list[Line]:
@@ -129,9 +131,9 @@ def _role(facts: ServerFacts) -> list[Line]:
     if role is None:
         return [unknown("role", "INFO is not allowed, or does not tell")]
     if role != "master":
-        lines.append(
-            bad("role", "a replica: it takes no writes", f"give the URL of its master, {info.get('master_host', '?')}")
-        )
+        host, port = info.get("master_host", "?"), info.get("master_port", "?")
+        where = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        lines.append(bad("role", "a replica: it takes no writes", f"give the URL of its master, {where}"))
     else:
         lines.append(ok("role", "master" + (", of a cluster" if mode == "cluster" else "")))
     if info.get("loading", "0") != "0":
@@ -304,7 +306,14 @@ def _access(facts: ServerFacts) -> list[Line]:
     else:
         seen = f"{who}; anybody who can connect may do anything, over the network"
         lines.append(bad("access", seen, "set a password (requirepass, or ACL SETUSER), and let only your machines in"))
-    if facts.tls:
+    if facts.tls and facts.unverified == "the certificate":
+        seen = "TLS, but the server's certificate is not verified: who is in between can read and change all"
+        advice = "take ssl_cert_reqs out of the URL, and give ssl_ca_certs if the authority is your own"
+        lines.append(warn("access", seen, advice))
+    elif facts.tls and facts.unverified:
+        seen = "TLS, but the certificate may be that of any other host: whoever has one of that authority can pretend"
+        lines.append(warn("access", seen, "set ssl_check_hostname=true in the URL"))
+    elif facts.tls:
         lines.append(ok("access", "TLS"))
     elif facts.local:
         lines.append(ok("access", "no TLS, on this machine"))

@@ -111,6 +111,8 @@ def test_sound_server_has_these_lines():
         ({"config": {"tcp-keepalive": "0"}}, ("clients", "warn")),
         ({"password_needed": False}, ("access", "bad")),
         ({"tls": False}, ("access", "warn")),
+        ({"unverified": "the certificate"}, ("access", "warn")),
+        ({"unverified": "the host"}, ("access", "warn")),
         ({"absent": ["EVALSHA"]}, ("commands", "bad")),
         ({"package": True}, ("vulnerable", "bad")),
         ({"version": "6.0.20"}, ("server", "bad")),
@@ -123,6 +125,12 @@ def test_one_thing_that_is_wrong_is_remarked_with_what_to_do(changed: dict[str, 
     assert set(remarks(lines)) >= {remarked}
     assert all(topic == remarked[0] or topic == "vulnerable" for topic, _ in remarks(lines))
     assert all(line.advice for line in lines if line.verdict in (Verdict.WARN, Verdict.BAD))
+
+
+def test_replica_names_its_master_by_host_and_port():
+    for host, place in (("10.0.0.7", "10.0.0.7:6380"), ("fd00::7", "[fd00::7]:6380")):
+        lines = with_(info={"role": "slave", "master_host": host, "master_port": "6380"})
+        assert [line.advice for line in lines if line.topic == "role"] == [f"give the URL of its master, {place}"]
 
 
 def test_clock_that_is_only_far_away_is_not_said_to_be_off():
