@@ -8,6 +8,7 @@ that was left in the middle of a call is never used again, whatever the reason: 
 import _socket
 import os
 import re
+import ssl
 import threading
 import time
 import weakref
@@ -16,7 +17,7 @@ from typing import Any, Protocol, cast
 from urllib.parse import parse_qsl, urlsplit
 
 from hiredis import pack_command
-from redis.connection import Connection, parse_url
+from redis.connection import Connection, SSLConnection, UnixDomainSocketConnection, parse_url
 from redis.exceptions import RedisError
 
 from gqueue.config import URL_FORM, masked
@@ -138,6 +139,29 @@ def _option_in(url: str, error: Exception) -> str:
     return f"option {found[0]} (counted behind the ?)" if found else "an option"
 
 
+def connect(connection: RedisConnection) -> None:
+    """Open *connection*; the errors are those of redis-py, with a note where TLS meets none, or none meets TLS."""
+    try:
+        connection.connect()
+    except (RedisError, OSError) as error:
+        if asks := _asks_about_tls(connection, error):
+            error.add_note(asks)
+        raise
+
+
+def _asks_about_tls(connection: RedisConnection, error: Exception) -> str:
+    beneath, text = error.__context__, str(error)
+    if isinstance(connection, SSLConnection):
+        silent = isinstance(beneath, TimeoutError) and "handshake" in str(beneath)
+        cut = isinstance(beneath, ConnectionResetError | ssl.SSLEOFError) and "connecting to" in text
+        return "the TLS handshake failed: does this port speak TLS?" if silent or cut else ""
+    if isinstance(connection, UnixDomainSocketConnection):
+        return ""
+    # The greeting was sent, and cut: so does a port that takes it for a bad handshake.
+    cut = isinstance(beneath, ConnectionResetError) or "Connection closed by server" in text
+    return "the connection was cut at its first command: does it want rediss://?" if cut else ""
+
+
 class Link:
     """One connection, in the hands of one caller at a time.
 
@@ -152,7 +176,7 @@ class Link:
     def open(self) -> None:
         """Connect; the errors are those of redis-py."""
         self.fresh = False
-        self._connection.connect()
+        connect(self._connection)
 
     @property
     def outdated(self) -> bool:

@@ -122,8 +122,13 @@ def moved_to(error: Exception) -> tuple[str, int]:
 
 
 def why(error: BaseException) -> str:
-    """Return an error in one line."""
-    return f"{type(error).__name__}: {error}"
+    """Return an error in one line, with its class, and what was noted of it."""
+    return f"{type(error).__name__}: {error}{noted(error)}"
+
+
+def noted(error: BaseException) -> str:
+    """Return what was noted of an error, to be put behind it: see `connection.connect`."""
+    return "".join(f"; {note}" for note in getattr(error, "__notes__", ()))
 
 
 class CallRefused(GqueueError):

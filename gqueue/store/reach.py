@@ -9,6 +9,7 @@ from redis.exceptions import BusyLoadingError, RedisError
 from gqueue.errors import StoreUnavailable
 from gqueue.store import server as servers
 from gqueue.store.connection import pack
+from gqueue.store.outage import noted
 from gqueue.store.sentinel import address_of
 
 CONNECT_S = 5.0
@@ -39,7 +40,7 @@ def check(url: str) -> str:
     except BusyLoadingError:
         return f"a server that is loading its data at {address.shown}"  # it will answer: the store waits
     except (RedisError, OSError) as error:
-        why = " ".join(str(error).split()) or type(error).__name__
+        why = (" ".join(str(error).split()) or type(error).__name__) + noted(error)
         raise StoreUnavailable(f"Redis at {address.shown} is not reachable: {why}") from error
     finally:
         link.close()

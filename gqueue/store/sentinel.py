@@ -13,8 +13,8 @@ from redis.exceptions import RedisError
 
 from gqueue.config import is_of_sentinels, masked, read_sentinels
 from gqueue.errors import BadSetting
-from gqueue.store.connection import Address, Link, RedisConnection, pack
-from gqueue.store.outage import Fault, UnknownService, fault_of
+from gqueue.store.connection import Address, Link, RedisConnection, connect, pack
+from gqueue.store.outage import Fault, UnknownService, fault_of, noted
 
 SENTINEL_S = 1.0
 """How long a sentinel may take to accept, and to answer: it does nothing else, and there are others."""
@@ -146,7 +146,7 @@ class MasterLink(Link):
         self.close()
         connection = self._address.moved_to(*place).connection(self._reply_timeout)
         self._connection, self._place = connection, place
-        connection.connect()
+        connect(connection)
         try:
             role = _role(connection)
         except BaseException:
@@ -174,4 +174,4 @@ def _text(place: Place) -> str:
 
 
 def _short(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
+    return (" ".join(str(error).split()) or type(error).__name__) + noted(error)

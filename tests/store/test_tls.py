@@ -150,12 +150,20 @@ def test_tls_where_there_is_none_and_none_where_there_is_are_told(
 ):
     monkeypatch.setattr("gqueue.store.redis.REPLY_TIMEOUT_S", 0.5)
     port, folder = tls
-    with pytest.raises(StoreUnavailable, match=r"rediss?://|closed"):
-        put(open_redis(f"redis://127.0.0.1:{port}", retry_for_ms=300))
+    monkeypatch.setattr("gqueue.store.reach.CONNECT_S", 0.5)
+    for refused in (
+        lambda: put(open_redis(f"redis://127.0.0.1:{port}", retry_for_ms=300)),
+        lambda: reach(f"redis://127.0.0.1:{port}"),
+        lambda: ask(f"redis://127.0.0.1:{port}"),
+    ):
+        with pytest.raises((StoreUnavailable, Unreachable), match=r"does it want rediss://\?"):
+            refused()
     with Server(tcp=True) as plain:
         store = open_redis(url_of(plain.port, folder), retry_for_ms=600)
-        with pytest.raises(StoreUnavailable, match=r"Timeout connecting to server|TLS fails"):  # it waits for a line
+        with pytest.raises(StoreUnavailable, match=r"does this port speak TLS\?"):  # it waits for a line
             put(store)
+        with pytest.raises(Unreachable, match=r"does this port speak TLS\?"):
+            reach(url_of(plain.port, folder))
 
 
 # Unix sockets.
