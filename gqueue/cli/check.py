@@ -148,7 +148,7 @@ def _server(url: str, queues: list[Asked], roles: list[str], keys: bool) -> Iter
     try:
         yield from judge_server(asking.ask(url))
     except (StoreUnavailable, BadSetting) as error:
-        yield bad("server", str(error), "start it, or give another URL")
+        yield bad("server", str(error), getattr(error, "advice", "give another URL"))
         for queue in queues:
             yield from judge_queue(_facts(queue, refused="the server was not asked"))
         return

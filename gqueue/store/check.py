@@ -17,6 +17,7 @@ from gqueue.config import masked
 from gqueue.core.check.server import SETTINGS, ServerFacts
 from gqueue.errors import StoreUnavailable
 from gqueue.store import acl, rights
+from gqueue.store.advice import advice
 from gqueue.store.connection import Address, Argument, Link, pack
 from gqueue.store.keys import Keys
 from gqueue.store.outage import moved_to, why
@@ -35,11 +36,19 @@ _PACKAGE = b"return type(rawget(_G, 'package'))"
 _NOTHING = b"return 1"
 
 
+class NotReached(StoreUnavailable):
+    """The server was not reached, or does not let us in; *advice* says what to do."""
+
+    def __init__(self, said: str, advice: str) -> None:
+        self.advice = advice
+        super().__init__(said)
+
+
 def ask(url: str) -> ServerFacts:
     """Return what the server at *url* tells, and what was measured.
 
     Raises:
-        StoreUnavailable: no connection, or PING is answered by an error.
+        NotReached: no connection, or PING is answered by an error.
         BadSetting: the URL cannot be read.
     """
     address = _address(url)
@@ -90,8 +99,10 @@ def _meta(address: Address, queue: str) -> tuple[Address, Mapping[str, str] | No
     return address, None
 
 
-def _unavailable(url: str, error: Exception) -> StoreUnavailable:
-    return StoreUnavailable(f"Redis at {masked(url)} is not reachable: {why(error)}")
+def _unavailable(url: str, error: Exception) -> NotReached:
+    answered = isinstance(error, AuthenticationError | ResponseError)
+    what = "answers, but does not let us in" if answered else "is not reachable"
+    return NotReached(f"Redis at {masked(url)} {what}: {why(error)}", advice(error))
 
 
 def parser() -> str:

@@ -140,7 +140,7 @@ def _option_in(url: str, error: Exception) -> str:
 
 
 def connect(connection: RedisConnection) -> None:
-    """Open *connection*; the errors are those of redis-py, with a note where TLS meets none, or none meets TLS."""
+    """Open *connection*; the errors are those of redis-py, with a note on what TLS misses, or whether it meets none."""
     try:
         connection.connect()
     except (RedisError, OSError) as error:
@@ -152,6 +152,8 @@ def connect(connection: RedisConnection) -> None:
 def _asks_about_tls(connection: RedisConnection, error: Exception) -> str:
     beneath, text = error.__context__, str(error)
     if isinstance(connection, SSLConnection):
+        if unreadable := _unreadable(connection):
+            return unreadable
         silent = isinstance(beneath, TimeoutError) and "handshake" in str(beneath)
         cut = isinstance(beneath, ConnectionResetError | ssl.SSLEOFError) and "connecting to" in text
         return "the TLS handshake failed: does this port speak TLS?" if silent or cut else ""
@@ -160,6 +162,14 @@ def _asks_about_tls(connection: RedisConnection, error: Exception) -> str:
     # The greeting was sent, and cut: so does a port that takes it for a bad handshake.
     cut = isinstance(beneath, ConnectionResetError) or "Connection closed by server" in text
     return "the connection was cut at its first command: does it want rediss://?" if cut else ""
+
+
+def _unreadable(connection: RedisConnection) -> str:
+    """Name the files of the URL that are not there, or not for us: OpenSSL does not say which it missed."""
+    files = {"ssl_ca_certs": "ca_certs", "ssl_ca_path": "ca_path", "ssl_certfile": "certfile", "ssl_keyfile": "keyfile"}
+    given = {option: getattr(connection, name, None) for option, name in files.items()}
+    missing = [f"{option}={path}" for option, path in given.items() if path and not os.access(path, os.R_OK)]
+    return f"{' and '.join(missing)} cannot be read" if missing else ""
 
 
 class Link:

@@ -3,12 +3,16 @@
 from collections.abc import Iterator
 
 import pytest
+from redis.exceptions import AuthenticationError, BusyLoadingError
+from redis.exceptions import ConnectionError as LinkBroken
 
 from gqueue.core.check.server import judge_server
 from gqueue.core.check.verdict import Verdict
 from gqueue.errors import StoreUnavailable
 from gqueue.queue import Queue
-from gqueue.store.check import ask, is_local, parser, rights_missing, settings_in_force, without_user
+from gqueue.store.advice import advice
+from gqueue.store.check import NotReached, ask, is_local, parser, rights_missing, settings_in_force, without_user
+from gqueue.store.outage import UnknownService
 from tests.servers import Server, free_port
 
 PASSWORD = "S3cret-pass"
@@ -108,6 +112,39 @@ def test_server_that_is_not_there_is_told_by_its_url_without_the_password():
     for call in (ask, lambda url: settings_in_force(url, "q"), lambda url: rights_missing(url, "q", "worker")):
         with pytest.raises(StoreUnavailable, match=r"Redis at redis://u:\*\*\*@127\.0\.0\.1:\d+/0 is not reachable"):
             call(url)
+
+
+def test_advice_goes_by_what_went_wrong(own: Server):
+    client = own.client()
+    client.execute_command("ACL", "SETUSER", "u", "on", f">{PASSWORD}", "~*", "+@all", "-ping")
+    at = f"127.0.0.1:{own.port}"
+    for url, said, advised in [
+        (
+            f"redis://u:no@{at}",
+            "answers, but does not let us in: AuthenticationError",
+            "look at the user and the passw",
+        ),
+        (f"redis://u:{PASSWORD}@{at}", "answers, but does not let us in: NoPermission", "allow the user +ping"),
+        (f"redis://{at}/99", "answers, but does not let us in", "it has fewer databases"),
+        (f"rediss://{at}?ssl_ca_certs=/none/ca.crt", "ssl_ca_certs=/none/ca.crt cannot be read", "look at that path"),
+        (f"redis://127.0.0.1:{free_port()}", "is not reachable", "start it, or give another URL"),
+    ]:
+        with pytest.raises(NotReached) as refused:
+            ask(url)
+        assert said in str(refused.value)
+        assert refused.value.advice.startswith(advised)
+
+
+def test_advice_about_what_no_server_says_here():
+    for error, advised in [
+        (UnknownService("no sentinel watches a service 'x'"), "look at the name of the service"),
+        (AuthenticationError("the sentinels want other credentials (sentinel_password)"), "look at sentinel_username"),
+        (LinkBroken("[SSL: CERTIFICATE_VERIFY_FAILED] certificate verify failed"), "look at ssl_ca_certs"),
+        (LinkBroken("Error -2 connecting to x:1. Name or service not known."), "look at the name of the host"),
+        (BusyLoadingError("LOADING"), "it is loading its data"),
+        (LinkBroken("max number of clients reached"), "raise its maxclients"),
+    ]:
+        assert advice(error).startswith(advised)
 
 
 @pytest.mark.parametrize(
