@@ -320,13 +320,19 @@ class SigningKeys:
 def signing_keys(
     given: "str | Mapping[str, str | bytes] | SigningKeys | None", environ: Mapping[str, str] = os.environ
 ) -> SigningKeys:
-    """Return the keys *given*, as text or as id -> key; None: those of GQUEUE_SIGNING_KEYS, "" or none: no keys.
+    """Return the keys *given*, as text or as id -> key; "" or {}: no keys; None: those of GQUEUE_SIGNING_KEYS, if set.
 
+    A variable that is set and empty is refused: it is more often a secret that did not arrive than the wish for none.
     Raises BadSetting, which shows no part of a key: what was taken for an id may be one.
     """
     source = "signing_keys"
     if given is None:
-        given, source = environ.get("GQUEUE_SIGNING_KEYS", ""), "GQUEUE_SIGNING_KEYS"
+        given, source = environ.get("GQUEUE_SIGNING_KEYS", {}), "GQUEUE_SIGNING_KEYS"
+        if isinstance(given, str) and not given.strip():
+            raise BadSetting(
+                "GQUEUE_SIGNING_KEYS is set but empty, and would switch signing off: expected "
+                f"{SIGNING_FORM}. To work without keys, unset it, or make the queue with signing_keys={{}}"
+            )
     if isinstance(given, SigningKeys):
         return given
     pairs: list[tuple[object, object]]

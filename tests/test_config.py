@@ -72,6 +72,13 @@ def test_refusal_names_the_variable():
         signing_keys(None, {"GQUEUE_SIGNING_KEYS": SECRET})
 
 
+@pytest.mark.parametrize("empty", ["", "  "])
+def test_variable_that_is_set_but_empty_is_refused_and_the_way_to_have_none_is_told(empty):
+    with pytest.raises(BadSetting, match=r"GQUEUE_SIGNING_KEYS is set but empty.*unset it, or .*signing_keys=\{\}"):
+        signing_keys(None, {"GQUEUE_SIGNING_KEYS": empty})
+    assert not signing_keys({}, {"GQUEUE_SIGNING_KEYS": empty})
+
+
 def test_keys_and_passwords_are_in_no_repr(monkeypatch):
     monkeypatch.setenv("GQUEUE_SIGNING_KEYS", f"from-env:{SECRET}")
     queue = gqueue.Queue("q", "redis://me:pass-w0rd@localhost:1/0")

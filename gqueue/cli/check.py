@@ -145,12 +145,13 @@ def _server(url: str, queues: list[Asked], roles: list[str], keys: bool) -> Iter
         url = embedded.serve()
     from gqueue.store import check as asking
 
+    local = asking.is_local(url)
     try:
         yield from judge_server(asking.ask(url))
     except (StoreUnavailable, BadSetting) as error:
         yield bad("server", str(error), getattr(error, "advice", "give another URL"))
         for queue in queues:
-            yield from judge_queue(_facts(queue, refused="the server was not asked"))
+            yield from judge_queue(_facts(queue, refused="the server was not asked", local=local))
         return
     for queue in queues:
         try:
@@ -160,7 +161,7 @@ def _server(url: str, queues: list[Asked], roles: list[str], keys: bool) -> Iter
         except StoreUnavailable as error:
             yield bad(f"queue {queue.name}", str(error), "check again")
         else:
-            yield from judge_queue(_facts(queue, meta, missing, flaws, refused))
+            yield from judge_queue(_facts(queue, meta, missing, flaws, refused, local))
 
 
 def _facts(
@@ -169,6 +170,7 @@ def _facts(
     missing: Mapping[str, list[str]] = MappingProxyType({}),
     flaws: Mapping[str, int] | None = None,
     refused: str = "",
+    local: bool = True,
 ) -> QueueFacts:
     return QueueFacts(
         name=queue.name,
@@ -180,6 +182,7 @@ def _facts(
         missing=missing,
         flaws=flaws,
         refused=refused,
+        local=local,
     )
 
 

@@ -47,7 +47,7 @@ _short.maxlevel = 3
 
 
 def started(options: WorkerOptions, pumps: "Sequence[Pump]", weights: Sequence[int]) -> None:
-    """Write what starts: versions, slots; and of each queue the server and the tasks."""
+    """Write what starts: versions, slots; and of each queue the server, the tasks, the ids of keys."""
     _worker.info(
         "gqueue %s on Python %s, gevent %s, greenlet %s: process %d, %d slots",
         _version(),
@@ -59,12 +59,14 @@ def started(options: WorkerOptions, pumps: "Sequence[Pump]", weights: Sequence[i
     )
     for pump, weight in zip(pumps, weights, strict=True):
         server = getattr(pump.store, "server", None)  # a store in memory has none
+        keys = pump.queue.settings.signing_keys.keys  # their ids
         _worker.info(
-            "queue %s%s at %s: tasks %s",
+            "queue %s%s at %s: tasks %s%s",
             pump.queue.name,
             "" if options.weights is None else f" (weight {weight})",
             server() if server is not None else pump.queue.url,
             ", ".join(sorted(pump.queue.tasks)) or "none",
+            f"; runs only what is signed by key {' or '.join(keys)}" if keys else "",
         )
 
 

@@ -73,6 +73,7 @@ def test_only_what_a_key_of_ours_signed_runs_and_the_rest_is_dead_at_once(redis_
     reason, error = scene["told"]
     assert reason == "bad_signature"
     assert "its signature is wrong (key ours)" in error
+    assert "tasks note; runs only what is signed by key ours or old\n" in scene.log
     assert "it is not signed, and this queue has signing keys; dead  job unsigned" in scene.log
     assert "not known here: theirs; dead  job strange_key" in scene.log
     for keys in (OURS, OLD, THEIRS):
@@ -90,7 +91,10 @@ def scene_of_a_worker_without_keys() -> dict[str, Any]:
 
 
 def test_worker_without_keys_runs_signed_jobs() -> None:
-    assert play(scene_of_a_worker_without_keys)["ran"] == [1]
+    scene = play(scene_of_a_worker_without_keys)
+
+    assert scene["ran"] == [1]
+    assert "tasks t\n" in scene.log
 
 
 def scene_of_hostile_names_and_arguments() -> dict[str, Any]:

@@ -6,6 +6,8 @@ from attrs import frozen
 
 from gqueue.core.check.verdict import Line, bad, ok, unknown, warn
 
+UNSIGNED = "records are not signed: who may write to Redis may have any task run"
+
 
 @frozen
 class QueueFacts:
@@ -19,6 +21,7 @@ class QueueFacts:
         missing: role -> commands, keys and channels that its rights lack, as rules of ACL SETUSER (`+zadd`), and bare
             names of commands (`EVALSHA`) that the server has not got.
         flaws: what an audit found, by kind, *refused*: why there was none.
+        local: its server is on this machine.
     """
 
     name: str
@@ -30,6 +33,7 @@ class QueueFacts:
     missing: Mapping[str, Sequence[str]]
     flaws: Mapping[str, int] | None
     refused: str = ""
+    local: bool = True
 
 
 def judge_queue(facts: QueueFacts) -> list[Line]:
@@ -64,8 +68,12 @@ def _tasks(topic: str, facts: QueueFacts) -> list[Line]:
         more = f", and {len(facts.tasks) - 10} more" if len(facts.tasks) > 10 else ""
         lines.append(ok(topic, f"{len(facts.tasks)} {'task' if len(facts.tasks) == 1 else 'tasks'}: {some}{more}"))
     if facts.signing is not None:
-        seen = f"records are signed, by key {facts.signing[0]} of {len(facts.signing)}" if facts.signing else ""
-        lines.append(ok(topic, seen or "records are not signed: who may write to Redis may have any task run"))
+        if facts.signing:
+            lines.append(ok(topic, f"records are signed, by key {facts.signing[0]} of {len(facts.signing)}"))
+        elif facts.local:
+            lines.append(ok(topic, UNSIGNED))
+        else:
+            lines.append(warn(topic, UNSIGNED, "set GQUEUE_SIGNING_KEYS, for all producers first: docs/security.md"))
     return lines
 
 

@@ -45,6 +45,7 @@ def test_sound_queue_has_these_lines():
         ({"tasks": []}, "warn the app has no task for it: its jobs would die as unknown_task"),
         ({"tasks": [f"t{n:02}" for n in range(12)]}, "ok 12 tasks: t00, t01,"),
         ({"signing": []}, "ok records are not signed: who may write to Redis may have any task run"),
+        ({"signing": [], "local": False}, "warn records are not signed: who may write to Redis may have any task run"),
         ({"meta": {"capacity": "500"}}, "warn capacity 500 came with the last enqueue, but the app has 1,000"),
         ({"meta": {"capacity": "9", "capacity_set": "500"}}, "ok capacity 500, set by an operator; the app's 1,000"),
         ({"meta": {"lease": "60000"}}, "warn the lease in force is 60 s, the longest of its workers; the app has 30 s"),
