@@ -210,7 +210,7 @@ def masked(url: str) -> str:
         kind = "sentinel" if is_of_sentinels(url) else "unix" if scheme == "unix://" else "redis"
         one_host = not hosts if kind == "unix" else kind == "sentinel" or "," not in hosts
         if one_host and _HOSTS.fullmatch(hosts) and (not path or _PATHS[kind].fullmatch(path)):
-            options = "" if query is None else f"?{'&'.join(map(_option_shown, query.split('&')))}"
+            options = "" if query is None else f"?{'&'.join(map(option_shown, query.split('&')))}"
             return f"{scheme}{_who_shown(who)}{hosts}{path or ''}{options}"
     known = re.match(r"(?:rediss?(?:\+sentinel)?|unix|https?|memory|embedded):(?://)?", url)
     return f"{known[0] if known else ''}{_HIDDEN}"
@@ -223,7 +223,8 @@ def _who_shown(who: str | None) -> str:
     return f"{user if password and _USER.fullmatch(user) else _HIDDEN}{':' + _HIDDEN if password else ''}@"
 
 
-def _option_shown(option: str) -> str:
+def option_shown(option: str) -> str:
+    """Return an option of a URL, `name=value`, with what is known to be harmless of it."""
     name, _, value = option.partition("=")
     if name in _OPTIONS and _OPTIONS[name].fullmatch(value):
         return option

@@ -20,7 +20,7 @@ from hiredis import pack_command
 from redis.connection import Connection, SSLConnection, UnixDomainSocketConnection, parse_url
 from redis.exceptions import RedisError
 
-from gqueue.config import URL_FORM, masked
+from gqueue.config import URL_FORM, masked, option_shown
 from gqueue.errors import BadSetting
 from gqueue.store.parking import Parking
 
@@ -168,7 +168,9 @@ def _unreadable(connection: RedisConnection) -> str:
     """Name the files of the URL that are not there, or not for us: OpenSSL does not say which it missed."""
     files = {"ssl_ca_certs": "ca_certs", "ssl_ca_path": "ca_path", "ssl_certfile": "certfile", "ssl_keyfile": "keyfile"}
     given = {option: getattr(connection, name, None) for option, name in files.items()}
-    missing = [f"{option}={path}" for option, path in given.items() if path and not os.access(path, os.R_OK)]
+    missing = [
+        option_shown(f"{option}={path}") for option, path in given.items() if path and not os.access(path, os.R_OK)
+    ]
     return f"{' and '.join(missing)} cannot be read" if missing else ""
 
 
