@@ -6,15 +6,16 @@ run on, it says so and is content.
 
 import importlib.util
 import os
-import shutil
 import sys
 
 import pytest
 
+from tests import servers
+
 
 def main() -> int:
     """Run the tests; return pytest's exit code."""
-    found = shutil.which("redis-server") or shutil.which("valkey-server")
+    found = servers.on_path()
     if found is None:
         print("no redis-server on PATH: the store's tests ran on the embedded server alone")
         return 0

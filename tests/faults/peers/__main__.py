@@ -6,7 +6,6 @@ they are first wanted, each into an environment of its own under the user's cach
 """
 
 import os
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -22,6 +21,7 @@ from tests.faults.peers.run import Trial
 from tests.faults.peers.systems import SYSTEMS, TIMEOUT_S, System
 from tests.faults.peers.venvs import programs
 from tests.processes import ROOT
+from tests.servers import on_path
 
 COMMAND = "python -m tests.faults.peers"
 OURS = "gqueue"
@@ -41,7 +41,7 @@ def main(
     names: tuple[str, ...], numbers: tuple[str, ...], seed: int, short: bool, at_once: int, out: Path | None
 ) -> None:
     """Run what was asked for."""
-    if shutil.which("redis-server"):
+    if on_path():
         os.environ.setdefault("GQUEUE_TEST_SERVER", "path")
     out = out or Path(tempfile.mkdtemp(prefix="gqueue-peers-"))
     systems = [SYSTEMS[name] for name in names or SYSTEMS]

@@ -27,7 +27,7 @@ from tests.faults.peers.produce import Spec
 from tests.faults.peers.systems import TIMEOUT_S, System, keys_in
 from tests.faults.toxics import Toxics
 from tests.processes import ROOT
-from tests.servers import Server
+from tests.servers import Server, debug_allowed
 
 POLL_S = 0.02
 UP_S = 60.0
@@ -68,7 +68,7 @@ class Trial:
         self.recorder = Recorder(folder, "rig")
         self.reached: Counter[str] = Counter()
         self.problems: list[str] = []
-        self.server = Server(appendonly=True, appendfsync=load.fsync, enable_debug_command="local")
+        self.server = Server(appendonly=True, appendfsync=load.fsync, **debug_allowed())
         self.workers: list[Child] = []
         self.producers: list[Child] = []
         self._started = datetime.now(UTC).isoformat(timespec="seconds")

@@ -6,10 +6,7 @@ from attrs import evolve
 from tests.faults import aof, clock
 from tests.faults.rig import Rig
 from tests.faults.scenarios.scenario import FULL, SHORT, scenario
-from tests.servers import executable, version
-
-DEBUG = {"enable_debug_command": "yes"} if version(executable()) >= (7, 0) else {}
-"""Older ones have no such setting, and allow it."""
+from tests.servers import debug_allowed
 
 BACKLOG_FULL = evolve(FULL, duration=0.4, seconds=30.0, redis=aof.SETTINGS)
 BACKLOG_SHORT = evolve(SHORT, duration=0.8, seconds=4.0, redis=aof.SETTINGS)
@@ -124,8 +121,8 @@ def empty_restart(rig: Rig) -> None:
 
 @scenario(
     15,
-    full=evolve(FULL, redis=DEBUG, workers=4, slots=10),
-    short=evolve(SHORT, redis=DEBUG, workers=4, slots=10),
+    full=evolve(FULL, redis=debug_allowed(), workers=4, slots=10),
+    short=evolve(SHORT, redis=debug_allowed(), workers=4, slots=10),
     duplicated=0,
     reached=("DEBUG SLEEP",),
 )
