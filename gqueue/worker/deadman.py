@@ -12,8 +12,11 @@ import math
 import time
 from collections.abc import Callable, Iterable
 
+from gevent import monkey
+
 from gqueue.worker.slots import Slots
 
+_allocate_lock = monkey.get_original("_thread", "allocate_lock")
 _monotonic = time.monotonic  # a task may put another in its place
 _arm: Callable[..., None] = faulthandler.dump_traceback_later
 _disarm: Callable[[], None] = faulthandler.cancel_dump_traceback_later
@@ -47,9 +50,10 @@ def patience_s(now: float, deadlines: Iterable[float], limits: Iterable[float], 
 
 
 class Deadman:
-    """The timer of a worker. `look` is for the heartbeat's thread, all else for the main one.
+    """The timer of a worker. `look` is for the heartbeat's thread, all else for the others.
 
-    *limits* gives the limits, in seconds, of the tasks that may start at any moment.
+    *limits* gives the limits, in seconds, of the tasks that may start at any moment. A lock of the interpreter's own
+    stands around each touch of the timer; a fork holds it from before it to after it.
     """
 
     def __init__(self, slots: Slots, limits: Callable[[], Iterable[float]], stuck_after_s: float) -> None:
@@ -57,48 +61,50 @@ class Deadman:
         self._next = -math.inf
         self._until = math.inf
         self._on = True
-        self._held = 0
+        self._touching = _allocate_lock()
 
     def look(self, now: float) -> None:
-        """Set the timer anew, if it is time to."""
-        if now >= self._next:
-            self._next = now + AGAIN_S
-            jobs = (slot.job or slot.lost for slot in self._slots.all)
-            deadlines = [job.deadline for job in jobs if job is not None]
-            self._set(now, patience_s(now, deadlines, self._limits(), self._stuck_after_s))
+        """Set the timer anew, if it is time to; while the process forks, the next look does."""
+        if now >= self._next and self._touching.acquire(False):
+            try:
+                self._set_anew(now)
+            finally:
+                self._touching.release()
 
     def allow(self, limit_s: float) -> None:
         """Let a job that starts now have *limit_s*, though its task has less: it may hold the lock from here on."""
-        now = _monotonic()
-        wanted = patience_s(now, (), (limit_s,), self._stuck_after_s)
-        if now + wanted > self._until:
-            self._set(now, wanted)
+        with self._touching:
+            now = _monotonic()
+            wanted = patience_s(now, (), (limit_s,), self._stuck_after_s)
+            if now + wanted > self._until:
+                self._set(now, wanted)
 
     def hold(self) -> None:
         """Take the timer off before a fork."""
-        self._held += 1
+        self._touching.acquire()
         self._take_off()
 
     def go_on(self) -> None:
         """Set it again after a fork, in the parent."""
-        self._held -= 1
-        self._next = -math.inf
-        self.look(_monotonic())
+        self._set_anew(_monotonic())
+        self._touching.release()
 
     def end(self) -> None:
         """Take the timer off for good."""
-        self._on = False
-        self._take_off()
+        with self._touching:
+            self._on = False
+            self._take_off()
+
+    def _set_anew(self, now: float) -> None:
+        self._next = now + AGAIN_S
+        jobs = (slot.job or slot.lost for slot in self._slots.all)
+        deadlines = [job.deadline for job in jobs if job is not None]
+        self._set(now, patience_s(now, deadlines, self._limits(), self._stuck_after_s))
 
     def _set(self, now: float, seconds: float) -> None:
-        if self._may_be_set():
+        if self._on:
             _arm(seconds, exit=True, file=2)
             self._until = now + seconds
-            if not self._may_be_set():  # the other thread came between
-                self._take_off()
-
-    def _may_be_set(self) -> bool:
-        return self._on and not self._held
 
     def _take_off(self) -> None:
         if self._until != math.inf:  # else the timer, if there is one, is the application's

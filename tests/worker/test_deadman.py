@@ -3,6 +3,7 @@
 import faulthandler
 import math
 import os
+import threading
 import time
 from types import SimpleNamespace
 from typing import Any
@@ -100,9 +101,28 @@ def test_timer_is_off_during_a_fork_and_after_the_end(monkeypatch: pytest.Monkey
 
 def test_timer_that_is_not_its_own_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     timer = Timer(monkeypatch)
-    timer.deadman.hold()
     timer.deadman.end()
+    timer.deadman.hold()
     assert timer.set == []
+
+
+def test_fork_waits_for_a_timer_that_is_just_being_set_and_takes_it_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    timer = Timer(monkeypatch)
+    setting, go_on = threading.Event(), threading.Event()
+
+    def arm(seconds: float, **_: object) -> None:
+        setting.set()
+        assert go_on.wait(10)
+        timer.set.append(seconds)
+
+    monkeypatch.setattr(deadman, "_arm", arm)
+    beats = threading.Thread(target=timer.deadman.look, args=(NOW,))
+    beats.start()
+    assert setting.wait(10)
+    threading.Timer(0.05, go_on.set).start()
+    timer.deadman.hold()
+    assert timer.set == [31 + SPARE_S, "off"]
+    beats.join(10)
 
 
 def scene_of_a_fork() -> dict[str, Any]:
