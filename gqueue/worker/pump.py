@@ -11,6 +11,7 @@ import socket
 import time
 import uuid
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import gevent
@@ -347,6 +348,7 @@ class Pump:
     def _leave(self) -> None:
         left = 1
         self.leaving = True
+        self._settle_last()
         self._at_leave()
         while left:
             answer = self._with_lease(lambda: self.store.leave(self.worker_id, MOVE_LIMIT))
@@ -355,6 +357,22 @@ class Pump:
         self.report_ended()
         self._drop_outcomes()
         self.owner.tell(dispatch.left(self.owner.state, self.number))
+
+    def _settle_last(self) -> None:
+        """Settle what ended since the last call: with the rest it would be given back, and done again."""
+        while True:
+            done, settlements = self._take()
+            settled = len(done) + len(settlements)
+            if not settled:
+                return
+            settle = partial(self.store.settle_and_claim, self.worker_id, self._call + 1, done, settlements, 0)
+            reply = self._with_lease(settle, done, settlements)
+            if reply is None:
+                return
+            self._call += 1
+            self.held -= settled
+            if reply.skipped:
+                lines.not_recorded(self.queue.name, reply.skipped)
 
     def _say_paused(self) -> None:
         self._paused = not self._paused
