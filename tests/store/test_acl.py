@@ -124,7 +124,6 @@ def test_no_role_may_touch_anything_else(bench: Bench, printed: list[str], role:
             ("CLIENT", "LIST"),
             ("MONITOR",),
             ("SHUTDOWN",),
-            ("DEBUG", "SLEEP", "0"),
             ("SCRIPT", "FLUSH"),
             ("DEL", KEYS("jobs")),
             ("GET", "other"),
