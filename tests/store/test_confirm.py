@@ -84,7 +84,7 @@ def test_replica_that_stands_still_leaves_the_job_unconfirmed_and_in(pair: Pair,
 def test_so_many_replicas_as_asked_for_are_waited_for(pair: Pair, note: Any):
     task = note(pair.master.url)
     with pytest.raises(DurabilityUnconfirmed) as caught:
-        task.options(durable="replicas:2", durable_timeout=0.1).enqueue(1)
+        task.options(durable="replicas:2", durable_timeout=1).enqueue(1)
 
     assert (caught.value.wanted, caught.value.got) == ("replicas:2", "replicas:1")
 

@@ -249,6 +249,7 @@ class Behind:
     def cut(self) -> None:
         """Cut the replica off once it has what was written so far."""
         with self.first.client() as one:
+            one.set("cut", 1)  # WAIT waits for what its own connection wrote, with all that came before
             assert one.execute_command("WAIT", 1, 5_000) == 1
         with self.second.client() as other:
             other.execute_command("REPLICAOF", "NO", "ONE")
