@@ -108,6 +108,9 @@ class Client:
                 lanes = links.lanes()
                 link, deadline = self._take(links, lanes, deadline)
                 stale = not link.fresh
+                if stale and link.outdated:
+                    lanes.drop(link)
+                    continue
                 if not stale:
                     self._open(links, link)
                 opened = sending = True

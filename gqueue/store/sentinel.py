@@ -1,11 +1,13 @@
-"""Where the master is, asked of sentinels at each connection.
+"""Where the master is, asked of sentinels at each connection, and once a second while there are calls.
 
 Decides which sentinel is asked first, whom to believe, and what is said when none helps; leaves trying again to the
 client, as for any server that is away. A server that they name counts only if it says itself that it is the master: a
-sentinel may not have heard of a failover yet. redis-py's own sentinel support resolves inside its pools, which are not
-used here, and tries again by itself.
+sentinel may not have heard of a failover yet. A master that was replaced by command answers for some 10 s more, and
+what it acknowledges is lost when it is demoted: so it is not waited for that. redis-py's own sentinel support resolves
+inside its pools, which are not used here, and tries again by itself.
 """
 
+import time
 from typing import Any
 
 from redis import exceptions
@@ -18,6 +20,12 @@ from gqueue.store.outage import Fault, UnknownService, fault_of, noted
 
 SENTINEL_S = 1.0
 """How long a sentinel may take to accept, and to answer: it does nothing else, and there are others."""
+
+LOOK_EVERY_S = 1.0
+"""So often, while there are calls, a sentinel is asked whether the master is still where it was."""
+
+LOOK_S = 0.25
+"""How long a call waits for that at most; a sentinel that takes longer is asked last from then on."""
 
 Place = tuple[str, int]
 
@@ -45,6 +53,7 @@ class SentinelAddress(Address):
         own = {"username": said.username, "password": said.password, "db": 0}
         self.sentinels = [Sentinel(host, port, self.moved_to(host, port, **own)) for host, port in said.hosts]
         self.master: Place | None = None
+        self._look_at = 0.0
 
     @property
     def place(self) -> str:
@@ -60,6 +69,22 @@ class SentinelAddress(Address):
         self.master = master
         if self.sentinels[0] is not sentinel:
             self.sentinels = [sentinel, *(other for other in self.sentinels if other is not sentinel)]
+        self._look_at = time.monotonic() + LOOK_EVERY_S
+
+    def look(self) -> None:
+        """If it is time to, ask a sentinel where the master is now; one that does not say is no reason to stop."""
+        now = time.monotonic()
+        if now < self._look_at:
+            return
+        self._look_at = now + LOOK_EVERY_S
+        sentinel, *others = self.sentinels
+        try:
+            place = sentinel.ask(self.service, LOOK_S)
+        except RedisError:
+            self.sentinels = [*others, sentinel]
+            return
+        if place is not None:
+            self.master = place
 
 
 class Sentinel:
@@ -99,7 +124,8 @@ class MasterLink(Link):
 
     @property
     def outdated(self) -> bool:
-        """Return whether the master was found elsewhere since."""
+        """Return whether the master was found elsewhere since; asks the sentinels for it now and then."""
+        self._address.look()
         return self._address.master != self._place
 
     def open(self) -> None:

@@ -122,8 +122,7 @@ def test_the_one_that_answered_is_asked_first_the_next_time(queue_name: str):
             assert b"db=2" in link.exchange(b"*2\r\n$6\r\nCLIENT\r\n$4\r\nLIST\r\n")
             link.close()
 
-        asked = [request[1:] for request in second.requests if request[0] == b"SENTINEL"]
-        assert asked == [[b"GET-MASTER-ADDR-BY-NAME", b"svc"]] * 3
+        assert asked(second) == [[b"SENTINEL", b"GET-MASTER-ADDR-BY-NAME", b"svc"]] * 3
         assert third.requests == []
         assert [str(one).split(":")[1] for one in address.sentinels] == [
             str(p) for p in (second.port, dead, third.port)
@@ -220,6 +219,42 @@ def test_master_that_was_demoted_is_left_with_the_next_write(queue_name: str):
                 assert store.wait_done(0) == ()
                 assert client.pubsub_numsub(f"gq:{{{queue_name}}}:done")[0][1] == 1
             store.close()
+
+
+def test_master_that_was_replaced_and_answers_as_before_is_left_soon(queue_name: str):
+    with Server(tcp=True) as first, Server(tcp=True) as second:
+        now = [first]
+        with names(lambda: now[0].port) as sentinel, second.client() as two:
+            store = RedisStore(url_of(sentinel), queue_name, RULES)
+            put(store, "a")
+            assert store.wait_done(0) == ()
+            now[0] = second
+
+            for n in range(100):
+                put(store, str(n), lane=str(n))
+            assert len(asked(sentinel)) < 20
+            wait_until(lambda: store.stats().ready == 0)
+            assert store.wait_done(0) == ()
+            assert two.pubsub_numsub(f"gq:{{{queue_name}}}:done")[0][1] == 1
+            store.close()
+
+
+def test_sentinel_that_no_longer_answers_stops_no_call(queue_name: str):
+    silent: list[bool] = []
+    with Server(tcp=True) as master, names(lambda: master.port) as other:
+        with names(lambda: time.sleep(5) or master.port if silent else master.port) as mute:
+            address = SentinelAddress(url_of(mute, other))
+            link = address.link(5.0)
+            link.open()
+            silent.append(True)
+
+            wait_until(lambda: not link.outdated and len(asked(other)) == 1)
+            assert [str(one) for one in address.sentinels] == [f"127.0.0.1:{place.port}" for place in (other, mute)]
+            link.close()
+
+
+def asked(sentinel: FakeServer) -> list[list[bytes]]:
+    return [request for request in sentinel.requests if request[0] == b"SENTINEL"]
 
 
 def test_the_check_of_a_server_finds_it_through_sentinels(queue_name: str):
