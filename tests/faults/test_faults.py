@@ -1,4 +1,7 @@
-"""Every scenario of the campaign in its short form, two at a time: `pytest -m faults`, or `tox -e faults`."""
+"""Every scenario of the campaign in its short form, two at a time: `pytest -m faults`, or `tox -e faults`.
+
+That all of them are there is looked at in the ordinary suite.
+"""
 
 import subprocess
 import sys
@@ -8,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.faults.scenarios import scenario
 from tests.faults.scenarios.names import NAMES
 from tests.faults.scenarios.scenario import load
 from tests.processes import ROOT
@@ -34,6 +38,24 @@ def _run(number: int, folder: Path) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(
         command, cwd=ROOT, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=LONGEST_S
     )
+
+
+def test_every_scenario_that_has_a_name_is_there():
+    assert load().keys() == NAMES.keys()
+
+
+def test_name_without_its_scenario_is_refused(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.delitem(scenario.ALL, 20)
+
+    with pytest.raises(LookupError, match="no scenario 20"):
+        load()
+
+
+def test_module_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(scenario, "MODULES", (*scenario.MODULES, "forgotten"))
+
+    with pytest.raises(ModuleNotFoundError, match="forgotten"):
+        load()
 
 
 @pytest.mark.faults

@@ -114,9 +114,9 @@ def scenario(
 
 
 def load() -> dict[int, Scenario]:
-    """Return all scenarios that there are, by number."""
+    """Return all scenarios, by number; a module that is not there fails, and so does a name without its scenario."""
     for module in MODULES:
-        path = Path(__file__).with_name(f"{module}.py")
-        if path.exists():
-            import_module(f"tests.faults.scenarios.{module}")
+        import_module(f"tests.faults.scenarios.{module}")
+    if missing := NAMES.keys() - ALL.keys():
+        raise LookupError(f"no scenario {', '.join(map(str, sorted(missing)))}, which names.py has")
     return dict(sorted(ALL.items()))
