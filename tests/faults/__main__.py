@@ -67,7 +67,8 @@ def _judge(folder: Path, what: str) -> bool:
     click.echo(
         f"{'ok    ' if verdict.ok else 'FAILED'} {what}: {verdict.attempted:,} jobs, {faults:,} faults, "
         f"lost {verdict.lost}, phantom {verdict.phantom}, duplicated {verdict.duplicated} "
-        f"({verdict.overlapping} overlapping){recovered}"
+        f"({verdict.overlapping} overlapping), "
+        f"inversions {verdict.inversions}, results {verdict.results}{recovered}"
     )
     for finding in verdict.findings:
         click.echo(f"       {finding}")

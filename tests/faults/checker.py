@@ -9,6 +9,7 @@ phantom        started or acknowledged, and never attempted
 duplicated     more than one effect; overlapping: two of its attempts ran at one time, in processes that were alive
 wrong          refused, and started nevertheless
 unfinished     still in the queue at the end of the drain
+missing result the job succeeded, its result was to be kept until now and longer, and is not there; wrong: is another
 recovery       from the fault that hit an attempt of a job to its next start; from its end, if it hit all (Redis, say)
 
 `check` is pure: events, samples and what was expected in, a `Verdict` out. Each finding is a line that begins with its
@@ -49,6 +50,10 @@ class Verdict:
     overlapping: int
     wrong: int
     unfinished: int
+    results: int
+    """That were to be kept, and were there and right at the end."""
+    wrong_results: int
+    missing_results: int
     dead: dict[str, int]
     """Reason -> dead letters."""
     faults: dict[str, int]
@@ -111,6 +116,9 @@ def check(history: Iterable[Event], run: Run, samples: Iterable[Depth] = ()) -> 
         overlapping=_count(jobs, lambda job: job.overlap[0] > 0),
         wrong=_count(jobs, is_wrong),
         unfinished=_count(jobs, lambda job: job.waiting),
+        results=_count(jobs, lambda job: job.result == "right"),
+        wrong_results=_count(jobs, has_wrong_result),
+        missing_results=_count(jobs, misses_result),
         dead=dict(Counter(job.dead for job in jobs if job.dead)),
         faults=dict(Counter(fault.what for fault in ledger.faults)),
         reached=run.reached,
@@ -135,6 +143,21 @@ def is_phantom(job: Entry) -> bool:
 def is_wrong(job: Entry) -> bool:
     """Return whether *job* ran although its producer was told that it is not in."""
     return job.was_refused and job.starts + job.effects > 0
+
+
+def has_wrong_result(job: Entry) -> bool:
+    """Return whether what was told as the result of *job* is not what it returned."""
+    return job.result == "wrong"
+
+
+def misses_result(job: Entry) -> bool:
+    """Return whether the result of *job*, which succeeded, was to be kept and is not there, nor had its time passed.
+
+    Nobody asked: it is missing, too.
+    """
+    if not job.kept or not job.effects or job.dead or job.waiting or job.result in ("right", "wrong"):
+        return False
+    return not job.result_at or job.result_at <= job.last_effect[0] + int(job.kept * 1e9)
 
 
 def _count(jobs: Iterable[Entry], condition: Callable[[Entry], bool]) -> int:
@@ -185,6 +208,8 @@ class _Findings:
         )
         yield from self._beyond("wrong", 0, filter(is_wrong, jobs), self._refused)
         yield from self._beyond("unfinished", 0, (job for job in jobs if job.waiting), self._last)
+        yield from self._beyond("wrong result", 0, filter(has_wrong_result, jobs), self._last)
+        yield from self._beyond("missing result", expect.missing, filter(misses_result, jobs), self._last)
         for reason in sorted({job.dead for job in jobs if job.dead}):
             letters = (job for job in jobs if job.dead == reason)
             yield from self._beyond(f"dead as {reason}", expect.dead.get(reason, 0), letters, self._last)

@@ -15,7 +15,7 @@ one write to an O_APPEND descriptor, and nothing else is shared. Times are `time
 processes of the machine. `job` is the producer's key, the same over all attempts; `id` is the queue's id of the job.
 
     event     of            fields
-    attempt   producer      job, id (if chosen before), priority    before the call that enqueues
+    attempt   producer      job, id (if chosen before), priority, delay, kept    before the call that enqueues
     ack       producer      job, id            it returned: the queue has promised to do the job
     refused   producer      job, why           certainly not in the queue
     unknown   producer      job, why           in or not; an attempt with none of the three means the same (killed)
@@ -26,6 +26,7 @@ processes of the machine. `job` is the producer's key, the same over all attempt
     heal      rig           what (the same text as of the fault)
     died      rig           pid, how           a worker process is gone, for whatever cause: written when that is seen
     dead      rig           job, id, reason    a dead letter that was there at the end
+    result    rig           job, id, how       what the handle told at the end of a result that was to be kept
     waiting   rig           job, id            still in the queue when the deadline of the drain had passed
     capacity  rig           value              the capacity in force from now on
 
@@ -47,10 +48,11 @@ import msgspec
 
 Kind = Literal[
     "attempt", "ack", "refused", "unknown", "start", "effect", "end",
-    "fault", "heal", "died", "dead", "waiting", "capacity",
+    "fault", "heal", "died", "dead", "result", "waiting", "capacity",
 ]  # fmt: skip
 T = TypeVar("T")
 How = Literal["returned", "raised", "interrupted"]
+Told = Literal["right", "wrong", "missing"]
 
 
 class Event(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True, gc=False):
@@ -73,6 +75,10 @@ class Event(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fiel
     reason: str = ""
     value: int = 0
     ids: tuple[str, ...] = ()
+    delay: float = 0.0
+    """Seconds before the job may run."""
+    kept: float = 0.0
+    """Seconds that its result is to be kept; 0: not at all."""
 
 
 class Depth(msgspec.Struct, frozen=True, gc=False):
@@ -97,6 +103,8 @@ class Expect(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """Jobs with more than one effect. At least once is what is promised: bounded only where a scenario can."""
     overlapping: int | None = 0
     """Jobs of which two attempts ran at one time: None where a worker is stopped or hung beyond its lease, else 0."""
+    missing: int | None = 0
+    """Results that were to be kept, of jobs that succeeded, and were not there at the end."""
     dead: dict[str, int] = {}
     """Reason of a dead letter -> how many of it there may be. A reason that is not here is a finding."""
     recovery_s: float | None = None
@@ -163,9 +171,9 @@ class Recorder:
         self._role = role
         self._file = (0, -1)
 
-    def attempt(self, job: str, priority: float = 0.0, id: str = "") -> None:
-        """Record that the call that enqueues *job* comes next."""
-        self._write("attempt", job=job, id=id, priority=priority)
+    def attempt(self, job: str, priority: float = 0.0, id: str = "", delay: float = 0.0, kept: float = 0.0) -> None:
+        """Record that the call that enqueues *job* comes next, to run after *delay*, its result *kept* (seconds)."""
+        self._write("attempt", job=job, id=id, priority=priority, delay=delay, kept=kept)
 
     def ack(self, job: str, id: str) -> None:
         """Record that the queue has promised to do *job*."""
@@ -221,6 +229,10 @@ class Recorder:
         """Record a dead letter that is there at the end."""
         self._write("dead", job=job, id=id, reason=reason)
 
+    def result(self, job: str, id: str, how: Told) -> None:
+        """Record what was told at the end of a result that was to be kept."""
+        self._write("result", job=job, id=id, how=how)
+
     def waiting(self, job: str, id: str = "") -> None:
         """Record that *job* is still in the queue although the drain's deadline has passed."""
         self._write("waiting", job=job, id=id)
@@ -246,6 +258,8 @@ class Recorder:
         reason: str = "",
         value: int = 0,
         ids: tuple[str, ...] = (),
+        delay: float = 0.0,
+        kept: float = 0.0,
     ) -> None:
         here = os.getpid()
         owner, file = self._file
@@ -254,7 +268,7 @@ class Recorder:
             self._file = (here, file)
         event = Event(
             time.monotonic_ns(), here if pid is None else pid, e, job, id, attempt, worker, priority,
-            how, why, what, detail, reason, value, ids,
+            how, why, what, detail, reason, value, ids, delay, kept,
         )  # fmt: skip
         _append(file, event)
 

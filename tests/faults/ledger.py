@@ -4,7 +4,6 @@ Nothing is judged here, see checker.py. Events come in the order of time, off by
 is kept grows with the jobs, not with the events.
 """
 
-from collections import deque
 from heapq import heappop, heappush
 
 from attrs import define, field
@@ -16,7 +15,7 @@ FATAL = "kill -9"
 LAST_WORDS_NS = 1_000_000_000
 """A killed process may still write for so long after the line of the fault: that line comes first."""
 WELL_BEFORE_NS = 1_000_000_000
-"""A job is overtaken if it was acknowledged so long before a less urgent one started: more than a claim takes."""
+"""A job is overtaken if it was in, and due, so long before a less urgent one started: more than a claim takes."""
 
 
 @define
@@ -40,6 +39,10 @@ class Entry:
     overlap: tuple[int, int, int] = (0, 0, 0)
     """Of the first two attempts that ran at one time: when the second started, in which process, beside which."""
     dead: str = ""
+    delay: float = 0.0
+    kept: float = 0.0
+    result: str = ""
+    result_at: int = 0
     waiting: bool = False
     last: str = ""
     last_at: int = 0
@@ -108,7 +111,8 @@ class Ledger:
     _killed: dict[int, int] = field(factory=dict)
     _hits: dict[str, _Hit] = field(factory=dict)
     _unhealed: dict[str, list[Fault]] = field(factory=dict)
-    _acknowledged: deque[tuple[int, float, str]] = field(factory=deque)
+    _admitted: list[tuple[int, float, str]] = field(factory=list)
+    """A heap: from when on the job may run, its priority, the job."""
     _overtakable: list[tuple[float, int, str]] = field(factory=list)
 
     def add(self, event: Event) -> None:
@@ -128,12 +132,12 @@ class Ledger:
 
     def _attempt(self, event: Event, entry: Entry) -> None:
         entry.attempts += 1
-        entry.priority = event.priority
+        entry.priority, entry.delay, entry.kept = event.priority, event.delay, event.kept
 
     def _ack(self, event: Event, entry: Entry) -> None:
         if not entry.acknowledged_at:
             entry.acknowledged_at = event.t
-            self._acknowledged.append((event.t, entry.priority, entry.job))
+            heappush(self._admitted, (event.t + int(entry.delay * 1e9), entry.priority, entry.job))
 
     def _refused(self, event: Event, entry: Entry) -> None:
         entry.refused += 1
@@ -174,6 +178,9 @@ class Ledger:
 
     def _dead(self, event: Event, entry: Entry) -> None:
         entry.dead = event.reason
+
+    def _result(self, event: Event, entry: Entry) -> None:
+        entry.result, entry.result_at = event.how, event.t
 
     def _waiting(self, event: Event, entry: Entry) -> None:
         entry.waiting = True
@@ -233,9 +240,9 @@ class Ledger:
             self._open.pop(job, None)
 
     def _look_for_inversion(self, event: Event, entry: Entry) -> None:
-        """Count *entry* if a strictly more urgent job was acknowledged well before its first start, and waits."""
-        while self._acknowledged and self._acknowledged[0][0] <= event.t - WELL_BEFORE_NS:
-            at, priority, job = self._acknowledged.popleft()
+        """Count *entry* if a strictly more urgent job was in, and due, well before its first start, and waits."""
+        while self._admitted and self._admitted[0][0] <= event.t - WELL_BEFORE_NS:
+            at, priority, job = heappop(self._admitted)
             if not self.jobs[job].started_at:
                 heappush(self._overtakable, (priority, at, job))
         while self._overtakable and self.jobs[self._overtakable[0][2]].started_at:
@@ -255,6 +262,7 @@ _OF_JOBS = {
     "effect": Ledger._effect,
     "end": Ledger._end,
     "dead": Ledger._dead,
+    "result": Ledger._result,
     "waiting": Ledger._waiting,
 }
 _OF_ALL = {"fault": Ledger._fault, "heal": Ledger._heal, "died": Ledger._died}

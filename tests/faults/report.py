@@ -110,6 +110,22 @@ def _bound(some: list[Result]) -> str:
     return ", ".join(sorted({f"{bound:.1f}" for result in some if (bound := result.run.expect.recovery_s) is not None}))
 
 
+def _inversions(some: list[Result]) -> str:
+    """Say how many jobs overtook a more urgent one, and how many may; - where that is not bounded."""
+    bounds = {result.run.expect.inversions for result in some}
+    if None in bounds:
+        return "-"
+    return f"{_total(some, lambda verdict: verdict.inversions)} of {max(bound or 0 for bound in bounds):,}"
+
+
+def _results(some: list[Result]) -> str:
+    """Say how many results were kept, and how many of them were missing or wrong."""
+    missing = sum(result.verdict.missing_results for result in some)
+    wrong = sum(result.verdict.wrong_results for result in some)
+    kept = _total(some, lambda verdict: verdict.results)
+    return kept + (f", missing {missing:,}" if missing else "") + (f", wrong {wrong:,}" if wrong else "")
+
+
 def _verdict(some: list[Result]) -> str:
     failed = sum(not result.verdict.ok for result in some)
     form = " (short form)" if any(result.run.short for result in some) else ""
@@ -128,6 +144,8 @@ _FIGURES: list[Column] = [
     ("duplicated", lambda some: _total(some, lambda verdict: verdict.duplicated)),
     ("overlapping", lambda some: _total(some, lambda verdict: verdict.overlapping)),
     ("stale refused", lambda some: _total(some, lambda verdict: verdict.stale_refused)),
+    ("inversions", _inversions),
+    ("results", _results),
     ("dead", lambda some: _total(some, lambda verdict: sum(verdict.dead.values()))),
     ("recovered", lambda some: _total(some, lambda verdict: len(verdict.recovery_ms))),
     ("p50 / p99 / max, s", _recovery),
@@ -136,8 +154,10 @@ _FIGURES: list[Column] = [
 ]
 
 
+_OURS = ("reached", "stale refused", "inversions", "results", "bound, s", "verdict")
+"""What is not asked of other queues."""
 _COMPARED: list[Column] = [
-    *(column for column in _FIGURES if column[0] not in ("reached", "stale refused", "bound, s", "verdict")),
+    *(column for column in _FIGURES if column[0] not in _OURS),
     ("unfinished", lambda some: _total(some, lambda verdict: verdict.unfinished)),
     ("unknown", lambda some: _total(some, lambda verdict: verdict.indeterminate)),
 ]

@@ -38,14 +38,15 @@ class Story:
     duplicated: int = 0
     recovered: int = 0
     dead: int = 0
+    results: int = 0
     refused: int = 0
     indeterminate: int = 0
 
     def tell(self, at_ms: int, e: Kind, pid: int, **fields: object) -> None:
         self.events.append(Event(t=at_ms * MS, pid=pid, e=e, **fields))  # type: ignore[arg-type]
 
-    def admit(self, job: str, at_ms: int, priority: float = 0.0) -> None:
-        self.tell(at_ms, "attempt", PRODUCER, job=job, priority=priority)
+    def admit(self, job: str, at_ms: int, priority: float = 0.0, kept: float = 0.0) -> None:
+        self.tell(at_ms, "attempt", PRODUCER, job=job, priority=priority, kept=kept)
         self.tell(at_ms + 1, "ack", PRODUCER, job=job, id=f"id-{job}")
 
     def do(self, job: str, at_ms: int, pid: int, attempt: int = 1, for_ms: int = 10) -> None:
@@ -92,7 +93,13 @@ def stories(draw: st.DrawFn) -> Story:
                 story.tell(at_ms + 1, "unknown", PRODUCER, job=job, why="StoreUnavailable")
             story.indeterminate += 1
         else:
-            story.admit(job, at_ms)
+            kept = draw(st.sampled_from([0.0, 600.0]))
+            story.admit(job, at_ms, kept=kept)
+            if kept:
+                story.tell(
+                    70_000, "result", RIG, job=job, id=f"id-{job}", how="right" if shape == "done" else "missing"
+                )
+                story.results += shape == "done"
         if shape in {"unknown", "silent"}:
             continue
         at_ms += draw(st.integers(0, 90)) * 10
@@ -132,6 +139,7 @@ def test_a_correct_history_has_no_finding_and_is_counted(story: Story) -> None:
     assert (verdict.refused, verdict.indeterminate) == (story.refused, story.indeterminate)
     assert verdict.attempted == verdict.refused + verdict.indeterminate + verdict.acknowledged
     assert verdict.dead == ({"worker_lost": story.dead} if story.dead else {})
+    assert (verdict.results, verdict.missing_results, verdict.wrong_results) == (story.results, 0, 0)
     assert verdict.stale_refused == 3
     assert verdict.faults == ({"kill -9": story.killed - 1000} if story.killed > 1000 else {})
 
@@ -264,6 +272,27 @@ def out_of_order(story: Story) -> str:
     return "order: 1 jobs overtook a more urgent one, 0 expected; first y (id-y) before x (id-x)"
 
 
+def result_missing(story: Story) -> str:
+    story.admit("x", 100, kept=60.0)
+    story.do("x", 200, 1)
+    story.tell(60_200, "result", RIG, job="x", id="id-x", how="missing")
+    return "missing result: x (id-x)"
+
+
+def result_that_nobody_asked_for(story: Story) -> str:
+    story.admit("x", 100, kept=60.0)
+    story.do("x", 200, 1)
+    return "missing result: x (id-x)"
+
+
+def result_wrong(story: Story) -> str:
+    story.expect(missing=None)
+    story.admit("x", 100, kept=60.0)
+    story.do("x", 200, 1)
+    story.tell(60_200, "result", RIG, job="x", id="id-x", how="wrong")
+    return "wrong result: x (id-x)"
+
+
 def keys_amiss(story: Story) -> str:
     story.run = evolve_run(story.run, fsck=["job j0 is in ready and running"])
     return "fsck: job j0"
@@ -278,7 +307,8 @@ PLANTS: list[Callable[[Story], str]] = [
     lost, lost_after_its_start, lost_that_was_done_by_its_producers_word_only, lost_long_before_any_fault,
     lost_of_those_that_must_not_be, phantom,
     acknowledged_out_of_nothing, duplicated, overlapping, overlapping_with_one_that_is_stopped, wrong, unfinished,
-    deeper, late, late_after_all_were_hit, not_reached, dead_and_not_expected, dead_too_often, out_of_order, keys_amiss,
+    deeper, late, late_after_all_were_hit, not_reached, dead_and_not_expected, dead_too_often, out_of_order,
+    result_missing, result_that_nobody_asked_for, result_wrong, keys_amiss,
 ]  # fmt: skip
 
 
@@ -319,6 +349,16 @@ def test_what_may_be_lost_is_counted_and_is_no_finding() -> None:
     verdict = story.verdict()
 
     assert (verdict.ok, verdict.lost) == (True, 1)
+
+
+@pytest.mark.parametrize(("asked_ms", "missing"), [(60_208, 1), (60_210, 0)])
+def test_result_whose_time_has_passed_is_not_missed(asked_ms: int, missing: int) -> None:
+    story = Story()
+    story.admit("x", 100, kept=60.0)
+    story.do("x", 200, 1)
+    story.tell(asked_ms, "result", RIG, job="x", id="id-x", how="missing")
+
+    assert story.verdict().missing_results == missing
 
 
 def test_jobs_that_wait_when_the_capacity_is_lowered_are_not_above_it_and_what_comes_in_is() -> None:

@@ -23,13 +23,14 @@ from tests.faults.scenarios.names import NAMES
 def test_what_was_recorded_is_read_in_the_order_of_time(tmp_path: Path) -> None:
     producer, worker, rig = (Recorder(tmp_path, role) for role in ("producer", "worker", "rig"))
     rig.capacity(10)
-    producer.attempt("a", priority=1.5)
+    producer.attempt("a", priority=1.5, delay=0.5, kept=60.0)
     producer.ack("a", "id-a")
     with worker.running("a", 1):
         worker.effect("a", 1)
     rig.fault("kill -9", pid=7, ids=("id-a",))
     rig.died(7, "-9")
     rig.dead("b", "id-b", "worker_lost")
+    rig.result("a", "id-a", "right")
 
     read = list(events(tmp_path))
 
@@ -43,6 +44,7 @@ def test_what_was_recorded_is_read_in_the_order_of_time(tmp_path: Path) -> None:
         "fault",
         "died",
         "dead",
+        "result",
     ]
     assert [event.t for event in read] == sorted(event.t for event in read)
     assert (read[1].priority, read[2].id, read[5].how, read[6].pid, read[6].ids) == (
@@ -52,6 +54,7 @@ def test_what_was_recorded_is_read_in_the_order_of_time(tmp_path: Path) -> None:
         7,
         ("id-a",),
     )
+    assert (read[1].delay, read[1].kept, read[9].how) == (0.5, 60.0, "right")
     assert read[3].worker == str(os.getpid())
 
 

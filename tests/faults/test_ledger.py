@@ -165,6 +165,17 @@ def test_job_that_may_be_in_after_all_is_not_refused(told: Told) -> None:
     assert (told.state("b"), told.state("c")) == ((False, False), (False, True))
 
 
+def test_job_with_a_delay_is_overtaken_from_when_it_is_due(told: Told) -> None:
+    told(0, "attempt", 9, job="b", priority=-1.0, delay=5.0)
+    told(0, "ack", 9, job="b", id="id-b")
+    told.admit("c")
+    told(5_999, "start", 1, job="a", attempt=1)
+    assert told.ledger.inversions == 0
+
+    told(6_000, "start", 1, job="c", attempt=1)
+    assert (told.ledger.inversions, told.ledger.first_inversion) == (1, ("c", "b"))
+
+
 def test_only_what_waited_well_before_is_overtaken(told: Told) -> None:
     told(0, "attempt", 9, job="b", priority=-1.0)
     told(0, "ack", 9, job="b", id="id-b")

@@ -47,7 +47,7 @@ def test_page_of_faults_is_what_the_stored_results_make() -> None:
 
 def test_row_of_a_scenario_sums_its_runs_up() -> None:
     assert row(campaign([result(), result(seed=2)]), "| 4 |")[2:] == [
-        "2", "2", "2", f"{STALE} 6", "0", "0", "2", "2", "6", "0", "2", "3.5 / 3.5 / 3.5", "5.0", "holds",
+        "2", "2", "2", f"{STALE} 6", "0", "0", "2", "2", "6", "-", "0", "0", "2", "3.5 / 3.5 / 3.5", "5.0", "holds",
     ]  # fmt: skip
 
 
@@ -67,6 +67,26 @@ def test_run_that_fails_is_told_with_its_findings() -> None:
     assert "- 04-stop-worker, seed 1:" in table
     assert "  - overlapping: a (id-a): started in process 2" in table
     assert "  - not reached: NOSCRIPT seen" in table
+
+
+def test_jobs_that_were_overtaken_stand_beside_their_bound_and_results_beside_those_that_are_not_there():
+    bounded = msgspec.structs.replace(RUN, expect=Expect(inversions=2))
+    history = [
+        Event(1, 9, "attempt", "a", kept=60.0),
+        Event(2, 9, "ack", "a", "id-a"),
+        Event(3, 9, "attempt", "b", priority=1.0, kept=60.0),
+        Event(4, 9, "ack", "b", "id-b"),
+        Event(2_000_000_000, 1, "start", "b", attempt=1),
+        Event(2_000_000_001, 1, "effect", "b", attempt=1),
+        Event(2_000_000_002, 1, "start", "a", attempt=1),
+        Event(2_000_000_003, 1, "effect", "a", attempt=1),
+        Event(2_000_000_004, 0, "result", "a", "id-a", how="right"),
+        Event(2_000_000_005, 0, "result", "b", "id-b", how="missing"),
+    ]
+
+    table = campaign([Result(bounded, check(history, bounded))])
+
+    assert row(table, "| 4 |")[11:13] == ["1 of 2", "1, missing 1"]
 
 
 def test_short_form_is_not_passed_off_as_the_full_one() -> None:
