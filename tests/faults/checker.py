@@ -168,11 +168,12 @@ def _depth(samples: Iterable[Depth]) -> tuple[int, int]:
     """Return the greatest depth, and by how much it exceeded what the capacity allowed, at most.
 
     After the capacity was lowered, the jobs that wait already may go on to wait, and no other comes in: what is allowed
-    comes down with them.
+    comes down with them: from the sample after, since some may have come in between the one before and the change.
     """
-    deepest = over = allowed = before = 0
+    deepest = over = allowed = before = capacity = 0
     for sample in samples:
-        allowed = max(sample.capacity, min(allowed, before))
+        allowed = max(sample.capacity, allowed if sample.capacity < capacity else min(allowed, before))
+        capacity = sample.capacity
         deepest = max(deepest, sample.depth)
         over = max(over, sample.depth - allowed)
         before = sample.depth

@@ -366,7 +366,7 @@ def test_jobs_that_wait_when_the_capacity_is_lowered_are_not_above_it_and_what_c
     story.admit("x", 100)
     story.do("x", 200, 1)
     story.expect(depth_over=0)
-    story.samples = [Depth(1, 80, 0, 100), Depth(2, 80, 0, 10), Depth(3, 60, 0, 10), Depth(4, 5, 0, 10)]
+    story.samples = [Depth(1, 80, 0, 100), Depth(2, 81, 0, 10), Depth(3, 60, 0, 10), Depth(4, 5, 0, 10)]
     assert story.verdict().ok
 
     story.samples.insert(3, Depth(4, 61, 0, 10))
