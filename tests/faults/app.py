@@ -23,6 +23,13 @@ import gqueue
 from tests.faults.history import Recorder
 
 QUEUE = "faults"
+RETRY_S = 0.1
+"""For how long a task that asks for another attempt wants to wait."""
+
+
+class FirstAttempt(Exception):
+    """What a job raises that is to fail once."""
+
 
 recorder = Recorder(os.environ.get("FAULTS_FOLDER", "/nonexistent/FAULTS_FOLDER"), "worker")
 queue = gqueue.Queue(
@@ -39,13 +46,25 @@ def _attempt() -> int:
     return gqueue.current_job().attempt
 
 
-@queue.task
-def work(job: str, seconds: float) -> None:
-    """Take a while, as a request to a slow server does; then have the effect."""
+def answer(job: str) -> str:
+    """Return what `work` returns."""
+    return f"{job} is done"
+
+
+@queue.task(backoff=gqueue.Backoff(base=0.05, cap=0.2))
+def work(job: str, seconds: float, first: str = "") -> str:
+    """Take a while, as a request to a slow server does; then have the effect.
+
+    The *first* attempt may "raise", or ask for another ("retry"), half-way and before it has any effect.
+    """
     attempt = _attempt()
     with recorder.running(job, attempt):
+        if first and attempt == 1:
+            time.sleep(seconds / 2)
+            raise gqueue.Retry(RETRY_S) if first == "retry" else FirstAttempt(job)
         time.sleep(seconds)
         recorder.effect(job, attempt)
+    return answer(job)
 
 
 @queue.task

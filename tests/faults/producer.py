@@ -11,7 +11,8 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from typing import Any
 
 import msgspec
 
@@ -30,6 +31,11 @@ class Spec(msgspec.Struct, frozen=True):
         pace: jobs a second; 0: as fast as it can.
         duration: of a job in seconds, uniform from 0.
         priorities: one of them by chance.
+        burst: so many jobs first, as fast as it can, and the rest at its pace.
+        raising: share of the jobs of which the first attempt raises.
+        retrying: share of those of which it asks for another.
+        delayed: share that may not run for up to a second.
+        kept: share of which the result is to be kept, for KEPT_S.
         many: largest batch; one by one and batches are mixed. 1: always one by one.
         threads: that share jobs and pace.
         wait_timeout: of each enqueue, in seconds; None: for ever.
@@ -46,6 +52,16 @@ class Spec(msgspec.Struct, frozen=True):
     threads: int
     wait_timeout: float | None
     durable: str = ""
+    burst: int = 0
+    raising: float = 0.0
+    retrying: float = 0.0
+    delayed: float = 0.0
+    kept: float = 0.0
+
+
+KEPT_S = 7_200.0
+"""Longer than any run, an hour by which its clock is stepped included."""
+DELAY_S = (0.05, 1.0)
 
 
 class Producer:
@@ -55,6 +71,7 @@ class Producer:
         self._spec, self._recorder, self._thread = spec, recorder, thread
         self._chance = random.Random(f"{spec.seed} {thread}")
         self._stopping = False
+        self._kept: set[str] = set()
 
     def stop(self) -> None:
         """End after the call that is under way."""
@@ -69,28 +86,46 @@ class Producer:
             count = min(left, self._chance.choice((1, 1, self._chance.randint(1, spec.many))))
             jobs = [self._prepare(number) for number in range(done, done + count)]
             alone = count == 1 and self._chance.random() < 0.5
-            enqueue(queue, self._recorder, jobs, alone=alone)
+            enqueue(queue, self._recorder, jobs, alone=alone, kept=self._kept)
             done += count
-            if pace:
+            if pace and done > spec.burst // spec.threads:
                 next_at += count / pace
                 time.sleep(max(0.0, next_at - time.monotonic()))
 
-    def _prepare(self, number: int) -> tuple[str, PreparedJob[None]]:
-        spec = self._spec
+    def _prepare(self, number: int) -> tuple[str, PreparedJob[str]]:
+        spec, chance = self._spec, self._chance
         name = f"{'d' if spec.durable else 'p'}{spec.number}"
         key = f"{name}.{self._thread}-{number}" if spec.threads > 1 else f"{name}-{number}"
+        seconds, fails = round(chance.uniform(0.0, spec.duration), 3), chance.random()
+        first = ("raise",) if fails < spec.raising else ("retry",) if fails < spec.raising + spec.retrying else ()
+        if chance.random() < spec.kept:
+            self._kept.add(key)
         options = work.options(
-            priority=self._chance.choice(spec.priorities), wait_timeout=spec.wait_timeout, durable=spec.durable or "off"
+            priority=chance.choice(spec.priorities),
+            delay=round(chance.uniform(*DELAY_S), 3) if chance.random() < spec.delayed else 0,
+            wait_timeout=spec.wait_timeout,
+            durable=spec.durable or "off",
+            result_ttl=KEPT_S if key in self._kept else None,
         )
-        return key, options.job(key, round(self._chance.uniform(0.0, spec.duration), 3))
+        return key, options.job(key, seconds, *first)
 
 
 def enqueue(
-    into: gqueue.Queue, recorder: Recorder, jobs: Sequence[tuple[str, PreparedJob[None]]], *, alone: bool
+    into: gqueue.Queue,
+    recorder: Recorder,
+    jobs: Sequence[tuple[str, PreparedJob[Any]]],
+    *,
+    alone: bool,
+    kept: Collection[str] = (),
 ) -> None:
-    """Enqueue *jobs*, each (key, job), and record what became of each; *alone*: by `enqueue`, it is only one."""
+    """Enqueue *jobs*, each (key, job), and record what became of each; *alone*: by `enqueue`, it is only one.
+
+    *kept* has the keys of those of which the result is kept for KEPT_S.
+    """
     for key, job in jobs:
-        recorder.attempt(key, job.new.priority, job.id)
+        recorder.attempt(
+            key, job.new.priority, job.id, delay=job.new.delay_ms / 1000, kept=KEPT_S if key in kept else 0.0
+        )
     inside: Sequence[str] = ()
     maybe: Sequence[str] = ()
     why = ""

@@ -28,9 +28,10 @@ import redis
 from attrs import frozen
 
 import gqueue
+from gqueue import JobFailed, ResultTimeout, UnknownJob
 from gqueue.core.model import Stats
 from tests.faults.crew import Child, Worker
-from tests.faults.history import DepthRecorder, Expect, Recorder, Run, events, write_run
+from tests.faults.history import DepthRecorder, Expect, Recorder, Run, Told, events, write_run
 from tests.faults.producer import Spec, enqueue
 from tests.faults.toxics import Toxics, Way
 from tests.processes import ROOT
@@ -61,6 +62,11 @@ class Setup:
         sentinels: a master and a replica watched by three sentinels instead of one server; all ask these, no proxy.
         redis: further settings of the server, as in redis.conf with _ for -.
         tcp: the server listens on a port, too.
+        burst: share of the jobs that is enqueued at once, at the beginning: a backlog in which order shows.
+        raising: share of the producers' jobs of which the first attempt raises.
+        retrying: share of those of which it asks for another.
+        delayed: share of those that may not run for up to a second.
+        kept: share of those of which the result is kept, and asked for at the end.
         runs: of the full form, each with a seed of its own.
     """
 
@@ -91,6 +97,11 @@ class Setup:
     sentinels: bool = False
     redis: dict[str, str] = attrs.field(factory=dict)
     tcp: bool = False
+    burst: float = 0.0
+    raising: float = 0.1
+    retrying: float = 0.05
+    delayed: float = 0.1
+    kept: float = 0.1
     runs: int = 1
 
 
@@ -174,6 +185,7 @@ class Rig:
         self._end_workers()
         counters = dict(self._stats().counters)
         self._list_letters()
+        self._list_results()
         if not drained:
             self._list_waiting()
         fsck = self._fsck() if drained else []
@@ -505,17 +517,23 @@ class Rig:
 
     def _start_producer(self, number: int) -> None:
         setup = self.setup
+        paced = setup.jobs * (1 - setup.burst) / setup.seconds if setup.jobs else 100
         spec = Spec(
             number=number,
             seed=self.seed * 1_000 + number,
             jobs=setup.jobs // setup.producers,
-            pace=setup.jobs / setup.seconds / setup.producers if setup.jobs else 100 / setup.producers,
+            pace=paced / setup.producers,
             duration=setup.duration,
             priorities=setup.priorities,
             many=setup.many,
             threads=setup.threads,
             durable=setup.durable if number < setup.durable_producers else "",
             wait_timeout=setup.wait_timeout if number % 2 else None,
+            burst=int(setup.jobs * setup.burst) // setup.producers,
+            raising=setup.raising,
+            retrying=setup.retrying,
+            delayed=setup.delayed,
+            kept=setup.kept,
         )
         command = [sys.executable, "-m", "tests.faults.producer", msgspec.json.encode(spec).decode()]
         child = Child(self.folder / f"producer-{number}.log", command, self._environ())
@@ -600,6 +618,20 @@ class Rig:
         for shed in (False, True):
             for letter in self.queue.dead.list(limit=100_000, shed=shed):
                 self.recorder.dead(keys.get(letter.id, ""), ascii(letter.id)[1:-1], letter.reason)  # of any bytes
+
+    def _list_results(self) -> None:
+        """Ask for each result that was to be kept, as its producer would."""
+        from tests.faults.app import answer
+
+        for event in list(events(self.folder)):
+            if event.e == "attempt" and event.kept:
+                told: Told = "missing"
+                try:
+                    value = self.queue.fetch_job(event.id).result(0)
+                    told = "right" if value == answer(event.job) else "wrong"
+                except (UnknownJob, ResultTimeout, JobFailed):
+                    pass  # whether it should be there is the checker's to say
+                self.recorder.result(event.job, event.id, told)
 
     def _list_waiting(self) -> None:
         with self.redis() as client:

@@ -8,12 +8,15 @@ import redis
 from attrs import frozen
 
 from tests.faults.rig import Rig
-from tests.faults.scenarios.scenario import FULL, scenario
+from tests.faults.scenarios.scenario import BACKLOG_FULL, BACKLOG_SHORT, FULL, scenario
 from tests.processes import ROOT
 
 
 @scenario(
     24,
+    full=BACKLOG_FULL,
+    short=BACKLOG_SHORT,
+    inversions=0,
     duplicated=0,
     reached=("SCRIPT FLUSH", "reply settle_and_claim: NOSCRIPT", "reply enqueue: NOSCRIPT", "NOSCRIPT of Redis"),
 )

@@ -10,7 +10,7 @@ WAYS = ("exit", "return", "raise", "outlives", "process", "command")
 """How a task forks; see the task."""
 
 
-@scenario(5, duplicated=0, short=evolve(SHORT, jobs=300), reached=("jobs that burned for 3 leases",))
+@scenario(5, duplicated=0, inversions=0, short=evolve(SHORT, jobs=300), reached=("jobs that burned for 3 leases",))
 def cpu_job(rig: Rig) -> None:
     """Jobs compute for 3 leases in pure Python, one after another: the hub of their worker stands still.
 
@@ -71,6 +71,7 @@ def poison_job(rig: Rig) -> None:
     8,
     dead={"stuck": 12},
     duplicated=0,
+    inversions=0,
     reached=("stuck jobs", "worker ended: 4", "stats: dead"),
 )
 def swallowed_timeout(rig: Rig) -> None:
@@ -86,7 +87,7 @@ def swallowed_timeout(rig: Rig) -> None:
     rig.wait(lambda: rig.reached["worker ended: 4"], 20, "no worker was replaced")
 
 
-@scenario(35, duplicated=0, reached=("forks",))
+@scenario(35, duplicated=0, inversions=0, reached=("forks",))
 def forking_task(rig: Rig) -> None:
     """Tasks fork: the child exits, returns, raises, or outlives it; by multiprocessing and subprocess too.
 

@@ -6,7 +6,7 @@ import redis
 from attrs import evolve
 
 from tests.faults.rig import Rig
-from tests.faults.scenarios.scenario import FULL, SHORT, scenario
+from tests.faults.scenarios.scenario import BACKLOG_FULL, BACKLOG_SHORT, FULL, SHORT, scenario
 
 
 @scenario(
@@ -14,6 +14,7 @@ from tests.faults.scenarios.scenario import FULL, SHORT, scenario
     full=evolve(FULL, slots=40, many=100, lease=3.0),
     short=evolve(SHORT, jobs=400, many=40),
     duplicated=0,
+    inversions=0,
     reached=("round trips above 100 ms",),
 )
 def latency(rig: Rig) -> None:
@@ -33,7 +34,14 @@ def latency(rig: Rig) -> None:
             rig.problems.append(f"work did not go on meanwhile: {rig.stats()}")
 
 
-@scenario(20, duplicated=0, reached=("replies lost", "reply lost settle_and_claim", "reply lost enqueue"))
+@scenario(
+    20,
+    full=BACKLOG_FULL,
+    short=BACKLOG_SHORT,
+    duplicated=0,
+    inversions=0,
+    reached=("replies lost", "reply lost settle_and_claim", "reply lost enqueue"),
+)
 def lost_replies(rig: Rig) -> None:
     """Lose the reply of 5% of all calls, after they were carried out, and cut the connection.
 
@@ -79,6 +87,7 @@ def black_hole(rig: Rig) -> None:
     full=evolve(FULL, lease=5.0, seconds=90.0),
     short=evolve(SHORT, jobs=400, lease=3.0),
     duplicated=0,
+    inversions=0,
     reached=("slicer", *HITS),
 )
 def slicer(rig: Rig) -> None:
@@ -95,7 +104,7 @@ def slicer(rig: Rig) -> None:
         rig.proxy.clear()
 
 
-@scenario(23, duplicated=0, reached=("cut inside settle_and_claim", "cut inside enqueue"))
+@scenario(23, duplicated=0, inversions=0, reached=("cut inside settle_and_claim", "cut inside enqueue"))
 def cut_inside_reply(rig: Rig) -> None:
     """Cut the connection in the middle of a reply: of every fourth that brings jobs, of some of all others.
 

@@ -26,6 +26,7 @@ HASTY_SHORT = evolve(SHORT, wait_timeout=0.5, retry_for=0.5)
     full=evolve(HASTY_FULL, tcp=True),
     short=evolve(HASTY_SHORT, tcp=True),
     duplicated=0,
+    inversions=0,
     reached=("replica killed", "met NOREPLICAS", "outages over"),
 )
 def replica_gone(rig: Rig) -> None:
@@ -90,6 +91,7 @@ EVICTS = "an evicting policy may drop jobs"
     full=evolve(FULL, duration=0.4, seconds=30.0, redis={"maxmemory_policy": "allkeys-lru"}),
     short=evolve(SHORT, duration=0.6, redis={"maxmemory_policy": "allkeys-lru"}),
     lost=None,
+    missing=None,
     overlapping=None,
     reached=("warned at the start", "warned live", "keys evicted"),
 )
@@ -128,6 +130,7 @@ LOADING_S, LOADED = 1.5, 20_000
     full=evolve(HASTY_FULL, redis={"lua_time_limit": "50", **aof.SETTINGS}),
     short=evolve(HASTY_SHORT, redis={"lua_time_limit": "50", **aof.SETTINGS}),
     duplicated=0,
+    inversions=0,
     reached=("met BUSY", "met LOADING", "met MISCONF", "met READONLY", "outages over"),
 )
 def refusing_redis(rig: Rig) -> None:
@@ -187,7 +190,7 @@ def _loading(rig: Rig) -> None:
     del rig.server.settings["key-load-delay"]
 
 
-@scenario(31, duplicated=0, reached=("maxclients", "met MAXCLIENTS", "outages over"))
+@scenario(31, duplicated=0, inversions=0, reached=("maxclients", "met MAXCLIENTS", "outages over"))
 def maxclients(rig: Rig) -> None:
     """Set maxclients to what is connected, cut all other connections, and let nobody in for one and a half leases.
 
@@ -208,7 +211,12 @@ def _shut_out(rig: Rig, client: redis.Redis, seconds: float) -> None:
         client.config_set("maxclients", before)
 
 
-@scenario(33, duplicated=0, reached=("jobs purged", "steps of the purge", "longest step, us", "longest PING, us"))
+@scenario(
+    33,
+    duplicated=0,
+    inversions=0,
+    reached=("jobs purged", "steps of the purge", "longest step, us", "longest PING, us"),
+)
 def purge(rig: Rig) -> None:
     """Purge a million jobs (50,000 in the short form) that wait in another queue of the server.
 

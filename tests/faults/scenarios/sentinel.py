@@ -29,6 +29,7 @@ REPLICATED = "d"
         drain=40.0,
     ),
     lost=None,
+    missing=None,
     lost_within_s=2.0,
     never_lost=REPLICATED,
     overlapping=None,

@@ -5,11 +5,11 @@ from attrs import evolve
 
 from tests.faults import aof, clock
 from tests.faults.rig import Rig
-from tests.faults.scenarios.scenario import FULL, SHORT, scenario
+from tests.faults.scenarios.scenario import BACKLOG_FULL, BACKLOG_SHORT, FULL, SHORT, scenario
 from tests.servers import debug_allowed
 
-BACKLOG_FULL = evolve(FULL, duration=0.4, seconds=30.0, redis=aof.SETTINGS)
-BACKLOG_SHORT = evolve(SHORT, duration=0.8, seconds=4.0, redis=aof.SETTINGS)
+MORE_FULL = evolve(FULL, duration=0.4, seconds=30.0, redis=aof.SETTINGS)
+MORE_SHORT = evolve(SHORT, duration=0.8, seconds=4.0, redis=aof.SETTINGS)
 """Where Redis comes back with less: more is enqueued than is done, so that something waits that can be lost."""
 
 POWER_S = 2.0
@@ -52,9 +52,10 @@ def kill_redis_everysec(rig: Rig) -> None:
 
 @scenario(
     12,
-    full=BACKLOG_FULL,
-    short=BACKLOG_SHORT,
+    full=MORE_FULL,
+    short=MORE_SHORT,
     lost=None,
+    missing=None,
     lost_within_s=POWER_S + SLACK_S,
     overlapping=None,
     reached=("kill -9 redis", "bytes of the AOF lost", "stale calls"),
@@ -72,9 +73,10 @@ def power_loss(rig: Rig) -> None:
 
 @scenario(
     13,
-    full=BACKLOG_FULL,
-    short=BACKLOG_SHORT,
+    full=MORE_FULL,
+    short=MORE_SHORT,
     lost=None,
+    missing=None,
     lost_within_s=2 * SLACK_S,
     overlapping=None,
     reached=("kill -9 redis", "bytes of the AOF lost", "AOF truncated by Redis", "stale calls"),
@@ -100,9 +102,10 @@ def _lose_the_end(rig: Rig, seconds: float, *, inside: bool) -> None:
 
 @scenario(
     14,
-    full=BACKLOG_FULL,
-    short=BACKLOG_SHORT,
+    full=MORE_FULL,
+    short=MORE_SHORT,
     lost=None,
+    missing=None,
     lost_within_s=86_400.0,
     overlapping=None,
     reached=("kill -9 redis", "leases lost"),
@@ -169,7 +172,14 @@ def stop_redis(rig: Rig) -> None:
     _show_that_beats_go_on(rig)
 
 
-@scenario(17, duplicated=0, reached=("CLIENT KILL", "connections killed"))
+@scenario(
+    17,
+    full=BACKLOG_FULL,
+    short=BACKLOG_SHORT,
+    duplicated=0,
+    inversions=0,
+    reached=("CLIENT KILL", "connections killed"),
+)
 def client_kill(rig: Rig) -> None:
     """Cut all connections at the server, every 200 ms, under load.
 
