@@ -232,9 +232,8 @@ def clock_steps(rig: Rig) -> None:
 
     No lease is lost by a step, ahead or back: the first call of a worker after it prolongs them all. Jobs of a killed
     worker are taken back as soon as ever, on whatever time. Only they can be done twice. Results, and replies kept for
-    calls that are sent again, may end early or be kept an hour longer. What was to run, or be
-    tried again, in a moment waits for that moment by the server's clock, which is an hour away once the clock is back:
-    so it is ahead at the end.
+    calls that are sent again, may end early or be kept an hour longer. What was to run, or be tried again, in a moment
+    waits for that moment by the server's clock, which is an hour away once it is back: so it is ahead at the end.
     """
     rig.kill_redis()
     wall = clock.Clock(rig.server)
