@@ -4,6 +4,7 @@ Nothing is judged here, see checker.py. Events come in the order of time, off by
 is kept grows with the jobs, not with the events.
 """
 
+from collections import deque
 from heapq import heappop, heappush
 
 from attrs import define, field
@@ -16,6 +17,8 @@ LAST_WORDS_NS = 1_000_000_000
 """A killed process may still write for so long after the line of the fault: that line comes first."""
 WELL_BEFORE_NS = 1_000_000_000
 """A job is overtaken if it was in, and due, so long before a less urgent one started: more than a claim takes."""
+CLAIMED_NS = 500_000_000
+"""It is not if it starts within so long after that one: it was in another worker's hands already."""
 
 
 @define
@@ -113,11 +116,15 @@ class Ledger:
     _unhealed: dict[str, list[Fault]] = field(factory=dict)
     _admitted: list[tuple[int, float, str]] = field(factory=list)
     """A heap: from when on the job may run, its priority, the job."""
+    _started: deque[tuple[int, float, str]] = field(factory=deque)
+    """First starts of which it is not known yet whether they were inversions."""
     _overtakable: list[tuple[float, int, str]] = field(factory=list)
 
     def add(self, event: Event) -> None:
         """Enter *event*."""
         self.began = self.began or event.t
+        while self._started and self._started[0][0] <= event.t - CLAIMED_NS:
+            self._look_for_inversion(*self._started.popleft())
         if event.job:
             entry = self.jobs.get(event.job)
             if entry is None:
@@ -150,7 +157,7 @@ class Ledger:
         entry.starts += 1
         if not entry.started_at:
             entry.started_at = event.t
-            self._look_for_inversion(event, entry)
+            self._started.append((event.t, entry.priority, entry.job))
         hit = self._hits.pop(entry.job, None)
         if hit is not None:
             self.recoveries.append(Recovery(entry.job, hit.fault.what, hit.at, event.t))
@@ -239,18 +246,18 @@ class Ledger:
         else:
             self._open.pop(job, None)
 
-    def _look_for_inversion(self, event: Event, entry: Entry) -> None:
-        """Count *entry* if a strictly more urgent job was in, and due, well before its first start, and waits."""
-        while self._admitted and self._admitted[0][0] <= event.t - WELL_BEFORE_NS:
-            at, priority, job = heappop(self._admitted)
+    def _look_for_inversion(self, started_at: int, priority: float, started: str) -> None:
+        """Count *started* if a strictly more urgent job was in, and due, well before, and has not started until now."""
+        while self._admitted and self._admitted[0][0] <= started_at - WELL_BEFORE_NS:
+            at, its_priority, job = heappop(self._admitted)
             if not self.jobs[job].started_at:
-                heappush(self._overtakable, (priority, at, job))
+                heappush(self._overtakable, (its_priority, at, job))
         while self._overtakable and self.jobs[self._overtakable[0][2]].started_at:
             heappop(self._overtakable)
-        if self._overtakable and self._overtakable[0][0] < entry.priority:
+        if self._overtakable and self._overtakable[0][0] < priority:
             self.inversions += 1
             if not self.first_inversion[0]:
-                self.first_inversion = (entry.job, self._overtakable[0][2])
+                self.first_inversion = (started, self._overtakable[0][2])
 
 
 _OF_JOBS = {

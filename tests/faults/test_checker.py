@@ -268,7 +268,7 @@ def out_of_order(story: Story) -> str:
     story.admit("x", 20_000, priority=-1)
     story.admit("y", 20_000, priority=5)
     story.do("y", 21_002, 1)
-    story.do("x", 21_003, 1)
+    story.do("x", 21_503, 1)
     return "order: 1 jobs overtook a more urgent one, 0 expected; first y (id-y) before x (id-x)"
 
 

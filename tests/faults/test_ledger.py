@@ -170,18 +170,33 @@ def test_job_with_a_delay_is_overtaken_from_when_it_is_due(told: Told) -> None:
     told(0, "ack", 9, job="b", id="id-b")
     told.admit("c")
     told(5_999, "start", 1, job="a", attempt=1)
+    told(6_000, "start", 1, job="c", attempt=1)
+    told(6_499, "heal")
     assert told.ledger.inversions == 0
 
-    told(6_000, "start", 1, job="c", attempt=1)
+    told(6_500, "heal")
     assert (told.ledger.inversions, told.ledger.first_inversion) == (1, ("c", "b"))
 
 
 def test_only_what_waited_well_before_is_overtaken(told: Told) -> None:
     told(0, "attempt", 9, job="b", priority=-1.0)
     told(0, "ack", 9, job="b", id="id-b")
-    told(999, "start", 1, job="a", attempt=1)
-    assert told.ledger.inversions == 0
-
     told.admit("c")
+    told(999, "start", 1, job="a", attempt=1)
     told(1_000, "start", 1, job="c", attempt=1)
+    told(5_000, "heal")
+
     assert (told.ledger.inversions, told.ledger.first_inversion) == (1, ("c", "b"))
+
+
+@pytest.mark.parametrize(("started_ms", "overtaken"), [(2_499, 0), (2_500, 1)])
+def test_what_starts_soon_after_was_claimed_before_and_is_not_overtaken(
+    told: Told, started_ms: int, overtaken: int
+) -> None:
+    told(0, "attempt", 9, job="b", priority=-1.0)
+    told(0, "ack", 9, job="b", id="id-b")
+    told(2_000, "start", 1, job="a", attempt=1)
+    told(started_ms, "start", 2, job="b", attempt=1)
+    told(5_000, "heal")
+
+    assert told.ledger.inversions == overtaken

@@ -78,10 +78,10 @@ def test_jobs_that_were_overtaken_stand_beside_their_bound_and_results_beside_th
         Event(4, 9, "ack", "b", "id-b"),
         Event(2_000_000_000, 1, "start", "b", attempt=1),
         Event(2_000_000_001, 1, "effect", "b", attempt=1),
-        Event(2_000_000_002, 1, "start", "a", attempt=1),
-        Event(2_000_000_003, 1, "effect", "a", attempt=1),
-        Event(2_000_000_004, 0, "result", "a", "id-a", how="right"),
-        Event(2_000_000_005, 0, "result", "b", "id-b", how="missing"),
+        Event(2_600_000_002, 1, "start", "a", attempt=1),
+        Event(2_600_000_003, 1, "effect", "a", attempt=1),
+        Event(2_600_000_004, 0, "result", "a", "id-a", how="right"),
+        Event(2_600_000_005, 0, "result", "b", "id-b", how="missing"),
     ]
 
     table = campaign([Result(bounded, check(history, bounded))])

@@ -10,7 +10,7 @@ WAYS = ("exit", "return", "raise", "outlives", "process", "command")
 """How a task forks; see the task."""
 
 
-@scenario(5, duplicated=0, inversions=0, short=evolve(SHORT, jobs=300), reached=("jobs that burned for 3 leases",))
+@scenario(5, duplicated=0, short=evolve(SHORT, jobs=300), reached=("jobs that burned for 3 leases",))
 def cpu_job(rig: Rig) -> None:
     """Jobs compute for 3 leases in pure Python, one after another: the hub of their worker stands still.
 
