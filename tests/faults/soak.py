@@ -106,6 +106,13 @@ def _slice(rig: Rig) -> None:
         rig.proxy.clear()
 
 
+def _throttle(rig: Rig) -> None:
+    with rig.during("bandwidth"):
+        rig.proxy.bandwidth(rig.chance.uniform(2_000, 100_000), rig.chance.choice(("up", "down", "both")))
+        rig.sleep(rig.chance.uniform(1.0, 5.0))
+        rig.proxy.clear()
+
+
 def _kill_while_replies_are_lost(rig: Rig) -> None:
     with rig.during("replies lost"):
         rig.proxy.lose_replies(0.1)
@@ -138,6 +145,7 @@ MOVES: tuple[Move, ...] = (
     _cut_inside,
     _swallow,
     _slice,
+    _throttle,
     _kill_while_replies_are_lost,
     _kill_redis_while_slow,
 )
