@@ -52,8 +52,8 @@ def main(
         for each in range(seed, seed + runs):
             folder = out / f"{scenario.name}-{each}"
             began = time.monotonic()
-            scenario.run(folder, seed=each, short=short, jobs=jobs)
-            failed += not _judge(folder, f"{scenario.name} seed {each}, {time.monotonic() - began:.0f} s")
+            run = scenario.run(folder, seed=each, short=short, jobs=jobs)
+            failed += not _judge(folder, f"{run.scenario} seed {each}, {time.monotonic() - began:.0f} s")
     click.echo(f"{out}: {'all passed' if not failed else f'{failed} failed'}")
     sys.exit(bool(failed))
 

@@ -250,7 +250,8 @@ def _circumstances(results: list[Result]) -> Iterator[str]:
     yield (
         f"gqueue at {commits}; Python {all_of(lambda run: run.python)}; redis-server {all_of(lambda run: run.redis)}; "
         f"{all_of(lambda run: run.machine)}; {' to '.join(dict.fromkeys((days[0], days[-1])))}; "
-        f"{sum(run.seconds for run in runs) / 3600:.1f} hours of runs. `{all_of(lambda run: run.command)}`"
+        f"{sum(run.seconds for run in runs) / 3600:.1f} hours of runs. "
+        f"`{all_of(lambda run: re.sub(' --(scenario|seed) [0-9]+', '', run.command))}`"
     )
     yield ""
 

@@ -191,9 +191,9 @@ class Rig:
         fsck = self._fsck() if drained else []
         self._ended.set()
         self._count_reached(counters)
-        for name in sorted(self.never):
-            if self.reached[name]:
-                self.problems.append(f"{name}: {self.reached[name]}, and it was to be never")
+        for what in sorted(self.never):
+            if self.reached[what]:
+                self.problems.append(f"{what}: {self.reached[what]}, and it was to be never")
         run = Run(
             scenario=name,
             seed=self.seed,

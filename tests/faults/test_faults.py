@@ -66,3 +66,4 @@ def test_scenario(number: int, runs: dict[int, "Future[subprocess.CompletedProce
     assert ended.returncode == 0, f"{ended.stdout}\n{ended.stderr}"
     if ended.stdout.startswith("skipped "):
         pytest.skip(ended.stdout.splitlines()[0])
+    assert ended.stdout.startswith(f"ok     {NAMES[number]} seed ")

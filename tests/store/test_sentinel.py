@@ -241,16 +241,19 @@ def test_master_that_was_replaced_and_answers_as_before_is_left_soon(queue_name:
 
 def test_sentinel_that_no_longer_answers_stops_no_call(queue_name: str):
     silent: list[bool] = []
-    with Server(tcp=True) as master, names(lambda: master.port) as other:
-        with names(lambda: time.sleep(5) or master.port if silent else master.port) as mute:
-            address = SentinelAddress(url_of(mute, other))
-            link = address.link(5.0)
-            link.open()
-            silent.append(True)
+    with (
+        Server(tcp=True) as master,
+        names(lambda: master.port) as other,
+        names(lambda: time.sleep(5) or master.port if silent else master.port) as mute,
+    ):
+        address = SentinelAddress(url_of(mute, other))
+        link = address.link(5.0)
+        link.open()
+        silent.append(True)
 
-            wait_until(lambda: not link.outdated and len(asked(other)) == 1)
-            assert [str(one) for one in address.sentinels] == [f"127.0.0.1:{place.port}" for place in (other, mute)]
-            link.close()
+        wait_until(lambda: not link.outdated and len(asked(other)) == 1)
+        assert [str(one) for one in address.sentinels] == [f"127.0.0.1:{place.port}" for place in (other, mute)]
+        link.close()
 
 
 def asked(sentinel: FakeServer) -> list[list[bytes]]:
