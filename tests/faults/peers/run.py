@@ -5,6 +5,7 @@ its keys in Redis (see systems.py), and a worker is all that its command has sta
 looks deeper into gqueue than one can look into others.
 """
 
+import math
 import os
 import platform
 import re
@@ -192,10 +193,9 @@ class Trial:
     def finish(self, scenario: str, expect: Expect, *, short: bool, command: str) -> Run:
         """Drain, look at what is left, and write `run.json`."""
         self.proxy.clear()
-        until = time.monotonic() + self.system.drain_s
         while self.loading():
             self.sleep(POLL_S)
-        self._drain(until)
+        self._drain()
         with self.server.client() as client:
             for reason, record in self.system.dead(client):
                 for key in keys_in([record]):
@@ -234,17 +234,21 @@ class Trial:
         write_run(self.folder, run)
         return run
 
-    def _drain(self, until: float) -> None:
-        """Wait until the queue's keys were empty for `SETTLED_S`; what is left at the deadline is told as waiting."""
-        empty_since = None
-        while time.monotonic() < until:
+    def _drain(self) -> None:
+        """Wait until the queue's keys were empty for `SETTLED_S`, or no fewer for the `drain_s` of the system.
+
+        What is left then is told as waiting.
+        """
+        least, since = math.inf, 0.0
+        while True:
             with self.server.client() as client:
-                empty = next(self.system.held(client), None) is None
+                left = sum(1 for _ in self.system.held(client))
             now = time.monotonic()
-            empty_since = (empty_since or now) if empty else None
-            if empty_since is not None and now - empty_since >= SETTLED_S:
+            if left < least or (left and not least):  # fewer; or something came back
+                least, since = left, now
+            if now - since >= (self.system.drain_s if left else SETTLED_S):
                 return
-            self.sleep(0.1)
+            self.sleep(0.2)
 
     def _count(self) -> None:
         """Count what was met that the verbs do not see."""

@@ -38,7 +38,7 @@ class System:
         dead: (reason, record) of each job that the queue has set aside as failed.
         lock: key of the lock under which jobs of a vanished worker are given back, where a killed one may leave it.
         settings, promise: for the table; *source* is where the promise stands.
-        drain_s: for how long a run waits for the queue to be empty, after the last fault.
+        drain_s: so long after the last job left the queue's keys, a run waits for the others no more.
     """
 
     name: str
@@ -77,8 +77,9 @@ def _values(client: Client, *names: str) -> Found:
 
 
 def _rq_worker(programs: Path, _: int) -> list[str]:
-    # In loops that start one again when it ends, as a supervisor does.
-    command = f"{programs}/rq worker --url $PEERS_URL {_RQ_OPTIONS} default"
+    # In loops that start one again when it ends, as a supervisor does; what tasks import is there before the fork.
+    rq = f"{programs}/python -c 'import tests.faults.peers.tasks; from rq.cli import main; main()'"
+    command = f"{rq} worker --url $PEERS_URL {_RQ_OPTIONS} default"
     return ["sh", "-c", f"for i in $(seq {RQ_WORKERS}); do (while :; do {command}; sleep 0.2; done) & done; wait"]
 
 
@@ -96,9 +97,9 @@ def _rq_dead(client: Client) -> Iterator[tuple[str, bytes]]:
 _RQ_OPTIONS = "--maintenance-interval 30 --job-monitoring-interval 5 --worker-ttl 30"
 
 _RQ = (
-    f"`rq worker {_RQ_OPTIONS}` (defaults 600, 30 and 420 s), {RQ_WORKERS} of them a worker, started again when they "
-    "end. A job then counts as abandoned 65 s after its last heartbeat (default 90 s; 60 s of it cannot be set), and "
-    "that is looked for every 30 s (default 10 min)"
+    f"`rq worker {_RQ_OPTIONS}` (defaults 600, 30 and 420 s), {RQ_WORKERS} of them a worker, with the tasks imported "
+    "before they fork, started again when they end. A job then counts as abandoned 65 s after its last heartbeat "
+    "(default 90 s; 60 s of it cannot be set), and that is looked for every 30 s (default 10 min)"
 )
 
 # Celery.
