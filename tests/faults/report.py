@@ -218,7 +218,7 @@ def peers(results: list[Result]) -> str:
             *_circumstances(compared),
             table(["fault", "queue", *(head for head, _ in _COMPARED)], rows),
             "",
-            table(["queue", "settings, where they are not its defaults", "promises", "drain, s at most"], about),
+            table(["queue", "settings, where they are not its defaults", "promises", "unfinished after, s"], about),
         ]
     )
 
