@@ -195,7 +195,7 @@ class _Findings:
         expect = self.expect
         yield from self._beyond("lost", expect.lost, filter(is_lost, jobs), self._last)
         if expect.lost_within_s is not None:
-            old = (job for job in jobs if is_lost(job) and not self._near_a_fault(job.acknowledged_at))
+            old = (job for job in jobs if is_lost(job) and not self._near_a_fault(job))
             yield from self._beyond("lost of old", 0, old, self._last)
         if expect.never_lost:
             kept = (job for job in jobs if is_lost(job) and job.job.startswith(expect.never_lost))
@@ -262,9 +262,16 @@ class _Findings:
         if len(late) > SHOWN:
             yield f"late: {len(late)} of {len(self.ledger.recoveries)} recoveries in all"
 
-    def _near_a_fault(self, at: int) -> bool:
+    def _near_a_fault(self, job: Entry) -> bool:
+        """Return whether a fault may have taken *job* along: no fault does what was not even asked for when it ended.
+
+        The call counts, not its acknowledgement: a busy machine may write that down when the fault is over.
+        """
         within_ns = int((self.expect.lost_within_s or 0) * 1e9)
-        return any(fault.began - within_ns <= at <= fault.ended for fault in self.ledger.faults)
+        return any(
+            fault.began - within_ns <= job.acknowledged_at and job.attempted_at <= fault.ended
+            for fault in self.ledger.faults
+        )
 
     def _last(self, job: Entry) -> str:
         acknowledged = (

@@ -29,6 +29,8 @@ class Entry:
     id: str = ""
     priority: float = 0.0
     attempts: int = 0
+    attempted_at: int = 0
+    """When the first call that enqueues it began."""
     refused: int = 0
     unknown: int = 0
     acknowledged_at: int = 0
@@ -139,6 +141,7 @@ class Ledger:
 
     def _attempt(self, event: Event, entry: Entry) -> None:
         entry.attempts += 1
+        entry.attempted_at = entry.attempted_at or event.t
         entry.priority, entry.delay, entry.kept = event.priority, event.delay, event.kept
 
     def _ack(self, event: Event, entry: Entry) -> None:

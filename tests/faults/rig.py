@@ -613,6 +613,10 @@ class Rig:
         """Return the keys of all jobs so far, by the queue's ids."""
         return {event.id: event.job for event in events(self.folder) if event.id}
 
+    def effects(self, begin: str) -> int:
+        """Return how many effects jobs have had so far whose keys begin with *begin*."""
+        return sum(event.e == "effect" and event.job.startswith(begin) for event in events(self.folder))
+
     def _list_letters(self) -> None:
         keys = self.keys()  # by these, since of a damaged record the arguments are not known
         for shed in (False, True):

@@ -170,6 +170,16 @@ def lost_long_before_any_fault(story: Story) -> str:
     return "lost of old: x (id-x)"
 
 
+def lost_after_the_last_fault_was_over(story: Story) -> str:
+    story.expect(lost=None, lost_within_s=86_400.0)
+    story.tell(80_000, "fault", 0, what="emptied")
+    story.tell(80_050, "attempt", PRODUCER, job="w")
+    story.tell(80_100, "heal", RIG, what="emptied")
+    story.tell(80_101, "ack", PRODUCER, job="w", id="id-w")  # called for while it lasted: may be lost
+    story.admit("x", 80_200)
+    return "lost of old: x (id-x)"
+
+
 def lost_of_those_that_must_not_be(story: Story) -> str:
     story.expect(lost=None, never_lost="d")
     story.admit("x", 100)
@@ -305,7 +315,7 @@ def evolve_run(run: Run, **changes: object) -> Run:
 
 PLANTS: list[Callable[[Story], str]] = [
     lost, lost_after_its_start, lost_that_was_done_by_its_producers_word_only, lost_long_before_any_fault,
-    lost_of_those_that_must_not_be, phantom,
+    lost_after_the_last_fault_was_over, lost_of_those_that_must_not_be, phantom,
     acknowledged_out_of_nothing, duplicated, overlapping, overlapping_with_one_that_is_stopped, wrong, unfinished,
     deeper, late, late_after_all_were_hit, not_reached, dead_and_not_expected, dead_too_often, out_of_order,
     result_missing, result_that_nobody_asked_for, result_wrong, keys_amiss,

@@ -1,5 +1,7 @@
 """Scenarios 10 to 18, and 32: a Redis that is killed, comes back with less, stands still, or has another time."""
 
+import time
+
 import redis
 from attrs import evolve
 
@@ -14,6 +16,9 @@ MORE_SHORT = evolve(SHORT, duration=0.8, seconds=4.0, redis=aof.SETTINGS)
 
 POWER_S = 2.0
 """What a power cut takes from an AOF that is synced every second: the second, and what the disk is behind."""
+
+AFTER, URGENT = "after-", -10.0
+"""What the keys of jobs begin with that are enqueued when an emptied Redis is back; they start before all others."""
 
 SLACK_S = 0.5
 """From the moment to which the AOF is cut to the line of the fault, beyond what was waited."""
@@ -107,19 +112,31 @@ def _lose_the_end(rig: Rig, seconds: float, *, inside: bool) -> None:
     lost=None,
     missing=None,
     lost_within_s=86_400.0,
+    never_lost=AFTER,
+    duplicated=0,
     overlapping=None,
-    reached=("kill -9 redis", "leases lost"),
+    reached=("kill -9 redis", "leases lost", "done after a restart"),
 )
 def empty_restart(rig: Rig) -> None:
     """Kill the server, remove its AOF, and start it with nothing.
 
     What was in the queue then is lost; how much is reported. What is enqueued afterwards is done: producers and workers
-    go on without being started anew, and jobs that run are interrupted, since Redis knows nothing of them.
+    go on without being started anew, and jobs that run are interrupted, since Redis knows nothing of them. Of one
+    client, jobs that are urgent come after each restart, and are done before the next; and after the last one the
+    producers go on, and nothing of theirs is lost.
     """
-    for _ in rig.every(rig.scaled(5.0)):
+    rig.put("work", "before", 0.01, priority=URGENT)  # so that this client has a past, which Redis forgets
+    until = time.monotonic() + rig.setup.seconds * 2 / 3
+    for number in rig.every(rig.scaled(2.0)):
+        if number and time.monotonic() > until:
+            break
         rig.kill_redis()
         rig.server.wipe()
         rig.start_redis()
+        jobs = [rig.put("work", f"{AFTER}{number}-{each}", 0.01, priority=URGENT) for each in range(20)]
+        told = "what was enqueued after a restart was not done"
+        rig.wait(lambda jobs=jobs: all(map(rig.is_over, jobs)), 20, told)
+    rig.reach("done after a restart", rig.effects(AFTER))
 
 
 @scenario(
