@@ -94,6 +94,13 @@ def _total(some: list[Result], count: Callable[[Verdict], int]) -> str:
     return f"{sum(count(result.verdict) for result in some):,}"
 
 
+def _jobs(some: list[Result]) -> str:
+    """Say how many jobs were acknowledged, and of how many that were attempted, if that is not the same."""
+    acknowledged = _total(some, lambda verdict: verdict.acknowledged)
+    attempted = _total(some, lambda verdict: verdict.attempted)
+    return acknowledged if acknowledged == attempted else f"{acknowledged} of {attempted}"
+
+
 def _reached(some: list[Result]) -> str:
     """Say what had to be reached, and how often it was."""
     names = dict.fromkeys(name for result in some for name in result.run.expect.reached)
@@ -136,7 +143,7 @@ Column = tuple[str, Callable[[list[Result]], str]]
 
 _FIGURES: list[Column] = [
     ("runs", lambda some: str(len(some))),
-    ("jobs", lambda some: _total(some, lambda verdict: verdict.acknowledged)),
+    ("jobs", _jobs),
     ("faults", lambda some: _total(some, lambda verdict: sum(verdict.faults.values()))),
     ("reached", _reached),
     ("lost", lambda some: _total(some, lambda verdict: verdict.lost)),

@@ -89,6 +89,14 @@ def test_jobs_that_were_overtaken_stand_beside_their_bound_and_results_beside_th
     assert row(table, "| 4 |")[11:13] == ["1 of 2", "1, missing 1"]
 
 
+def test_jobs_that_were_acknowledged_stand_beside_those_that_were_attempted():
+    history = [*HISTORY, Event(3_700_000_000, 9, "attempt", "b"), Event(3_700_000_001, 9, "refused", "b", why="full")]
+
+    table = campaign([Result(RUN, check(history, RUN)), result(seed=2)])
+
+    assert row(table, "| 4 |")[3] == "2 of 3"
+
+
 def test_short_form_is_not_passed_off_as_the_full_one() -> None:
     assert row(campaign([result(short=True)]), "| 4 |")[-1] == "holds (short form)"
 

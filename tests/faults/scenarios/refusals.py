@@ -16,9 +16,9 @@ from tests.faults.rig import Rig
 from tests.faults.scenarios.scenario import FULL, SHORT, scenario
 from tests.servers import Server, free_port
 
-HASTY_FULL = evolve(FULL, wait_timeout=1.0, retry_for=1.0)
+HASTY_FULL = evolve(FULL, jobs=10_800, wait_timeout=1.0, retry_for=1.0)
 HASTY_SHORT = evolve(SHORT, wait_timeout=0.5, retry_for=0.5)
-"""Every other producer is told soon, and the others wait for ever."""
+"""Every other producer is told soon, and the others wait for ever. So many jobs that 10,000 are acknowledged."""
 
 
 @scenario(
@@ -58,7 +58,7 @@ def _wait_for_replica(rig: Rig) -> None:
 
 @scenario(
     27,
-    full=evolve(FULL, duration=0.3, seconds=40.0),
+    full=evolve(FULL, jobs=20_000, duration=0.3),  # almost half of them are refused
     short=evolve(SHORT, duration=1.0),
     recovers=True,
     reached=("maxmemory below used", "met OOM", "refused: StoreFull", "drained while full", "stats: crashed"),
@@ -88,7 +88,7 @@ EVICTS = "an evicting policy may drop jobs"
 
 @scenario(
     28,
-    full=evolve(FULL, duration=0.4, seconds=30.0, redis={"maxmemory_policy": "allkeys-lru"}),
+    full=evolve(FULL, jobs=10_400, duration=0.4, seconds=30.0, redis={"maxmemory_policy": "allkeys-lru"}),
     short=evolve(SHORT, duration=0.6, redis={"maxmemory_policy": "allkeys-lru"}),
     lost=None,
     missing=None,

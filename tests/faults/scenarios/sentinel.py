@@ -15,7 +15,15 @@ REPLICATED = "d"
 @scenario(
     25,
     full=evolve(
-        FULL, seconds=90.0, slots=7, duration=0.2, sentinels=True, durable="replicas:1", durable_producers=2, drain=90.0
+        FULL,
+        jobs=10_800,
+        seconds=90.0,
+        slots=7,
+        duration=0.2,
+        sentinels=True,
+        durable="replicas:1",
+        durable_producers=2,
+        drain=90.0,
     ),
     short=evolve(
         SHORT,
