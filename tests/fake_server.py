@@ -3,6 +3,7 @@
 import socket
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 
 import hiredis
 
@@ -44,7 +45,7 @@ class FakeServer:
 
     def _serve(self, client: socket.socket) -> None:
         reader = hiredis.Reader(notEnoughData=NotImplemented)
-        with client:
+        with client, suppress(ConnectionError):  # who asked may have left before the answer
             while data := client.recv(65536):
                 reader.feed(data)
                 while (request := reader.gets()) is not NotImplemented:

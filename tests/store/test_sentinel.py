@@ -21,7 +21,7 @@ from gqueue.store.redis import RedisStore
 from gqueue.store.sentinel import SentinelAddress
 from tests import effects
 from tests.conftest import wait_until
-from tests.fake_server import FakeServer
+from tests.fake_server import FakeServer, bulk
 from tests.processes import Process
 from tests.servers import Sentinels, Server, free_port, in_step
 from tests.store.conftest import RULES
@@ -87,19 +87,32 @@ def test_passwords_of_both_are_masked():
 # What sentinels may say: real servers, and sentinels that say what the test wants.
 
 
-def names(port: Callable[[], int | None]) -> FakeServer:
-    """Return a sentinel that names 127.0.0.1 and this port; of None it knows nothing."""
+def names(port: Callable[[], int | None], epoch: Callable[[], int | None] = lambda: 0) -> FakeServer:
+    """Return a sentinel that names 127.0.0.1 and this port, of None it knows nothing, and this config-epoch.
+
+    Of None for an epoch it says that we may not ask.
+    """
 
     def answer(command: list[bytes]) -> bytes:
         if command[0].upper() != b"SENTINEL":
             return b"-NOAUTH Authentication required.\r\n" if command[0] == b"GET" else b"+OK\r\n"
+        if command[1] == b"MASTER":
+            return fields()
         place = port()
-        if place is None:
-            return b"*-1\r\n"
-        host, text = b"127.0.0.1", str(place).encode()
-        return b"*2\r\n$%d\r\n%s\r\n$%d\r\n%s\r\n" % (len(host), host, len(text), text)
+        return b"*-1\r\n" if place is None else listed("127.0.0.1", str(place))
+
+    def fields() -> bytes:
+        if (now := epoch()) is None:
+            return b"-NOPERM this user has no permissions to run the 'sentinel|master' command\r\n"
+        if (place := port()) is None:
+            return b"-ERR No such master with that name\r\n"
+        return listed("name", "svc", "port", str(place), "config-epoch", str(now), "quorum", "2")
 
     return FakeServer(answer)
+
+
+def listed(*texts: str) -> bytes:
+    return f"*{len(texts)}\r\n".encode() + b"".join(map(bulk, texts))
 
 
 def url_of(*sentinels: FakeServer | int, service: str = "svc", more: str = "") -> str:
@@ -122,7 +135,8 @@ def test_the_one_that_answered_is_asked_first_the_next_time(queue_name: str):
             assert b"db=2" in link.exchange(b"*2\r\n$6\r\nCLIENT\r\n$4\r\nLIST\r\n")
             link.close()
 
-        assert asked(second) == [[b"SENTINEL", b"GET-MASTER-ADDR-BY-NAME", b"svc"]] * 3
+        about = [[b"SENTINEL", question, b"svc"] for question in (b"GET-MASTER-ADDR-BY-NAME", b"MASTER")]
+        assert [request for request in second.requests if request[0] == b"SENTINEL"] == about * 3
         assert third.requests == []
         assert [str(one).split(":")[1] for one in address.sentinels] == [
             str(p) for p in (second.port, dead, third.port)
@@ -239,25 +253,107 @@ def test_master_that_was_replaced_and_answers_as_before_is_left_soon(queue_name:
             store.close()
 
 
-def test_sentinel_that_no_longer_answers_stops_no_call(queue_name: str):
-    silent: list[bool] = []
+@pytest.mark.parametrize("epochs", [(2, 1), (None, None)], ids=["known", "forbidden"])
+@pytest.mark.parametrize("trouble", ["slow", "ignorant", "erring"])
+def test_sentinel_that_is_late_moves_nobody_off_a_master_that_works(
+    trouble: str, epochs: tuple[int | None, int | None]
+):
     with (
-        Server(tcp=True) as master,
-        names(lambda: master.port) as other,
-        names(lambda: time.sleep(5) or master.port if silent else master.port) as mute,
+        Server(tcp=True) as old,
+        Server(tcp=True) as new,
+        names(lambda: new.port, lambda: epochs[0]) as right,
+        names(lambda: old.port, lambda: epochs[1]) as late,
     ):
-        address = SentinelAddress(url_of(mute, other))
+        address = SentinelAddress(url_of(right, late))
         link = address.link(5.0)
         link.open()
-        silent.append(True)
+        recover = spoil(right, trouble)
+        wait_until(lambda: link.outdated or asked(late))
+        recover()
+        before = len(asked(right))
 
-        wait_until(lambda: not link.outdated and len(asked(other)) == 1)
-        assert [str(one) for one in address.sentinels] == [f"127.0.0.1:{place.port}" for place in (other, mute)]
+        wait_until(lambda: link.outdated or len(asked(right)) > before)
+        assert not link.outdated
+        assert address.master == ("127.0.0.1", new.port)
         link.close()
 
 
+@pytest.mark.parametrize("trouble", ["slow", "ignorant", "erring"])
+def test_failover_is_heard_of_from_another_sentinel_when_the_first_no_longer_helps(trouble: str):
+    with Server(tcp=True) as first, Server(tcp=True) as second:
+        now, epoch = [first.port], [1]
+        with names(lambda: first.port, lambda: 1) as useless, names(lambda: now[0], lambda: epoch[0]) as other:
+            address = SentinelAddress(url_of(useless, other))
+            link = address.link(5.0)
+            link.open()
+            spoil(useless, trouble)
+            now[0], epoch[0] = second.port, 2
+
+            wait_until(lambda: link.outdated)
+            assert address.master == ("127.0.0.1", second.port)
+            link.close()
+
+
+def spoil(sentinel: FakeServer, trouble: str) -> Callable[[], None]:
+    """Have *sentinel* answer late, nil, or with an error from now on; return what ends that."""
+    right = sentinel.answer
+
+    def answer(command: list[bytes]) -> bytes:
+        if command[0] != b"SENTINEL" or trouble == "slow":
+            time.sleep(0.4 if command[0] == b"SENTINEL" else 0)
+            return right(command)
+        return b"*-1\r\n" if trouble == "ignorant" else b"-ERR not now\r\n"
+
+    def recover() -> None:
+        sentinel.answer = right
+
+    sentinel.answer = answer
+    return recover
+
+
+def test_sentinel_that_named_the_master_and_then_another_is_believed_whatever_its_epoch():
+    with Server(tcp=True) as first, Server(tcp=True) as second:
+        now = [first.port]
+        with names(lambda: now[0], lambda: None) as forbidding, names(lambda: now[0], lambda: 4) as other:
+            address = SentinelAddress(url_of(forbidding, other))
+            link = address.link(5.0)
+            link.open()
+            now[0] = second.port
+
+            wait_until(lambda: link.outdated)
+            assert address.master == ("127.0.0.1", second.port)
+            link.close()
+
+
+def test_sentinel_that_is_behind_is_asked_last_when_a_connection_is_opened():
+    with Server(tcp=True) as old, Server(tcp=True) as new:
+        gone = [False]
+        with (
+            names(lambda: old.port, lambda: 1) as late,
+            names(lambda: None if gone[0] else new.port, lambda: 2) as right,
+        ):
+            address = SentinelAddress(url_of(right, late))
+            opened(address)
+            address.sentinels.reverse()
+
+            assert opened(address) == new.port
+            gone[0] = True  # or it was the other whose epochs began anew: nobody is locked out
+            assert opened(address) == old.port
+            assert opened(address) == old.port
+            assert address.known
+            assert address.known.epoch == 1
+
+
+def opened(address: SentinelAddress) -> int:
+    link = address.link(5.0)
+    link.open()
+    link.close()
+    assert address.master is not None
+    return address.master[1]
+
+
 def asked(sentinel: FakeServer) -> list[list[bytes]]:
-    return [request for request in sentinel.requests if request[0] == b"SENTINEL"]
+    return [request for request in sentinel.requests if request[:2] == [b"SENTINEL", b"GET-MASTER-ADDR-BY-NAME"]]
 
 
 def test_the_check_of_a_server_finds_it_through_sentinels(queue_name: str):
