@@ -263,13 +263,13 @@ class _Findings:
             yield f"late: {len(late)} of {len(self.ledger.recoveries)} recoveries in all"
 
     def _near_a_fault(self, job: Entry) -> bool:
-        """Return whether a fault may have taken *job* along: no fault does what was not even asked for when it ended.
+        """Return whether a fault may have taken *job* along: none does what was asked for well after its end.
 
         The call counts, not its acknowledgement: a busy machine may write that down when the fault is over.
         """
-        within_ns = int((self.expect.lost_within_s or 0) * 1e9)
+        before_ns, after_ns = int((self.expect.lost_within_s or 0) * 1e9), int(self.expect.lost_after_s * 1e9)
         return any(
-            fault.began - within_ns <= job.acknowledged_at and job.attempted_at <= fault.ended
+            fault.began - before_ns <= job.acknowledged_at and job.attempted_at <= fault.ended + after_ns
             for fault in self.ledger.faults
         )
 

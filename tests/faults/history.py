@@ -96,6 +96,8 @@ class Expect(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     lost: int | None = 0
     lost_within_s: float | None = None
     """A lost job must have been acknowledged at most so long before a fault, and asked for before that one ended."""
+    lost_after_s: float = 0.0
+    """Or so long after it had ended: until everybody heard of it."""
     never_lost: str = ""
     """Jobs whose keys begin so must not be lost, whatever *lost* says; "": none in particular."""
     phantom: int = 0

@@ -18,7 +18,7 @@ from typing import TypeVar
 import msgspec
 from attrs import frozen
 
-from tests.faults.checker import Verdict, check_folder, quantile_s
+from tests.faults.checker import STALE, Verdict, check_folder, quantile_s
 from tests.faults.history import Run, read_run
 from tests.faults.scenarios.names import NAMES
 
@@ -133,6 +133,12 @@ def _results(some: list[Result]) -> str:
     return kept + (f", missing {missing:,}" if missing else "") + (f", wrong {wrong:,}" if wrong else "")
 
 
+def _stale(some: list[Result]) -> str:
+    """Say how many settlements came too late; "-" if nobody counted: the proxy does, and sentinels lead past it."""
+    counted = any(name in result.run.reached for result in some for name in (STALE, "connections"))
+    return _total(some, lambda verdict: verdict.stale_refused) if counted else "-"
+
+
 def _verdict(some: list[Result]) -> str:
     failed = sum(not result.verdict.ok for result in some)
     form = " (short form)" if any(result.run.short for result in some) else ""
@@ -150,7 +156,7 @@ _FIGURES: list[Column] = [
     ("phantom", lambda some: _total(some, lambda verdict: verdict.phantom)),
     ("duplicated", lambda some: _total(some, lambda verdict: verdict.duplicated)),
     ("overlapping", lambda some: _total(some, lambda verdict: verdict.overlapping)),
-    ("stale refused", lambda some: _total(some, lambda verdict: verdict.stale_refused)),
+    ("stale refused", _stale),
     ("inversions", _inversions),
     ("results", _results),
     ("dead", lambda some: _total(some, lambda verdict: sum(verdict.dead.values()))),

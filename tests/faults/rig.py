@@ -337,12 +337,19 @@ class Rig:
         self.recorder.heal("SIGSTOP redis")
 
     def fail_over(self) -> None:
-        """Have a sentinel make the replica the master, as an operator does; wait until the old one is its replica."""
+        """Have a sentinel make the replica the master, as an operator does; wait until the old one is its replica.
+
+        The fault ends with the promotion: what the old master acknowledges after it is lost.
+        """
         with self.during("failover"):
-            self._take_over(self._sentinels().failover)
+            self.server = self._sentinels().failover()
+        self._wait_for_the_old_one()
 
     def kill_master(self, cut: float) -> None:
-        """SIGKILL of the master, *cut* seconds after the replica lost its link; start it again when another is."""
+        """SIGKILL of the master, *cut* seconds after the replica lost its link; start it again when another is.
+
+        The fault ends with the promotion of that.
+        """
         before, replica = self.server, self._sentinels().replica()
         with self.during("kill -9 master"):
             replica.pause()  # else it connects again at once
@@ -353,14 +360,13 @@ class Rig:
                 before.kill()
             finally:
                 replica.go_on()
-            self._take_over(lambda: self._sentinels().wait_for_another(before), before)
+            self.server = self._sentinels().wait_for_another(before)
+        before.start()
+        with before.client() as client:  # the sentinels see to it too, but 8 s later
+            client.replicaof("127.0.0.1", self.server.port)
+        self._wait_for_the_old_one()
 
-    def _take_over(self, change: Callable[[], Server], dead: Server | None = None) -> None:
-        self.server = change()
-        if dead is not None:
-            dead.start()
-            with dead.client() as client:  # the sentinels see to it too, but 8 s later
-                client.replicaof("127.0.0.1", self.server.port)
+    def _wait_for_the_old_one(self) -> None:
         other = next(server for server in self._sentinels().servers if server is not self.server)
         self.wait(lambda: role(other) == "slave" and in_step(other), 30, "the old master did not become a replica")
 

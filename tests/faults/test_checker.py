@@ -180,6 +180,15 @@ def lost_after_the_last_fault_was_over(story: Story) -> str:
     return "lost of old: x (id-x)"
 
 
+def lost_long_after_any_fault(story: Story) -> str:
+    story.expect(lost=None, lost_within_s=2.0, lost_after_s=1.5)
+    story.tell(50_000, "fault", 0, what="failover")
+    story.tell(51_000, "heal", 0, what="failover")
+    story.admit("x", 52_501)
+    story.admit("y", 52_400)
+    return "lost of old: x (id-x)"
+
+
 def lost_of_those_that_must_not_be(story: Story) -> str:
     story.expect(lost=None, never_lost="d")
     story.admit("x", 100)
@@ -315,7 +324,7 @@ def evolve_run(run: Run, **changes: object) -> Run:
 
 PLANTS: list[Callable[[Story], str]] = [
     lost, lost_after_its_start, lost_that_was_done_by_its_producers_word_only, lost_long_before_any_fault,
-    lost_after_the_last_fault_was_over, lost_of_those_that_must_not_be, phantom,
+    lost_long_after_any_fault, lost_after_the_last_fault_was_over, lost_of_those_that_must_not_be, phantom,
     acknowledged_out_of_nothing, duplicated, overlapping, overlapping_with_one_that_is_stopped, wrong, unfinished,
     deeper, late, late_after_all_were_hit, not_reached, dead_and_not_expected, dead_too_often, out_of_order,
     result_missing, result_that_nobody_asked_for, result_wrong, keys_amiss,

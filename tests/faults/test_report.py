@@ -51,6 +51,11 @@ def test_row_of_a_scenario_sums_its_runs_up() -> None:
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize(("reached", "told"), [({"connections": 7}, "0"), ({"failover": 2}, "-")])
+def test_stale_settlements_that_nobody_counted_are_no_zero(reached: dict[str, int], told: str) -> None:
+    assert row(campaign([result(reached=reached)]), "| 4 |")[10] == told
+
+
 def test_table_has_all_35_and_says_which_were_not_run() -> None:
     table = campaign([result()])
 
