@@ -77,7 +77,7 @@ def _wrong_in(url: str) -> str:
             read_sentinels(url)
         except ValueError as error:
             return str(error)
-        return ""
+        return unshowable(masked(url))
     if not url.startswith(("redis://", "rediss://", "unix://")):
         return (
             "it begins with none of redis://, rediss://, unix://, redis+sentinel://, rediss+sentinel://, "
@@ -96,7 +96,7 @@ def _wrong_in(url: str) -> str:
         return "the database must be a number"
     if not all(re.fullmatch("[0-9]+", db) for db in parse_qs(parts.query).get("db", ())):
         return "the database must be a number"
-    return ""
+    return unshowable(masked(url))
 
 
 @frozen
@@ -221,6 +221,19 @@ def _who_shown(who: str | None) -> str:
         return ""
     user, _, password = who.partition(":")
     return f"{user if password and _USER.fullmatch(user) else _HIDDEN}{':' + _HIDDEN if password else ''}@"
+
+
+def unshowable(shown: str) -> str:
+    """Return what is wrong with a URL of which `masked` shows nothing; "" if it shows where the server is.
+
+    Such a URL is refused: errors of redis-py name the host or the socket, and so would show what is hidden here.
+    """
+    if not shown.endswith(f"://{_HIDDEN}"):
+        return ""
+    return (
+        "it has an @ behind the host or socket (@ is %40), or a host, socket or service with special characters; "
+        "those of a password must not stand unescaped"
+    )
 
 
 def option_shown(option: str) -> str:

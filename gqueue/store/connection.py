@@ -20,7 +20,7 @@ from hiredis import pack_command
 from redis.connection import Connection, SSLConnection, UnixDomainSocketConnection, parse_url
 from redis.exceptions import RedisError
 
-from gqueue.config import URL_FORM, masked, option_shown
+from gqueue.config import URL_FORM, masked, option_shown, unshowable
 from gqueue.errors import BadSetting
 from gqueue.store.parking import Parking
 
@@ -96,6 +96,8 @@ class Address:
             raise BadSetting(f"{self.shown}: the path of the unix socket is missing: expected {URL_FORM}")
         if parts.scheme != "unix" and not re.fullmatch(r"/?\d*", parts.path):
             raise BadSetting(f"{self.shown}: the database must be a number: expected {URL_FORM}")
+        if wrong := unshowable(self.shown):
+            raise BadSetting(f"{self.shown}: {wrong}: expected {URL_FORM}; special characters are written as %XX")
         self._make: Callable[..., Any] = options.pop("connection_class", Connection)
         self._options = {name: value for name, value in options.items() if name not in (*_OURS, *_RETRIES)}
         try:

@@ -43,6 +43,15 @@ BAD_URLS = [
     f"redis://me:x#{SECRET}@host",
     f"redis://host/0?db=0;password={SECRET}",
     f"redis+sentinel://me:a/{SECRET}@host/name",
+    f"redis+sentinel://me:1/{SECRET}@host/0",
+    f"redis+sentinel://me:1/name?{SECRET}@host",
+    f"unix://me:abc/{SECRET}@/tmp/none.sock",
+    f"unix:///{SECRET}@/tmp/none.sock",
+    f"unix://me:abc?{SECRET}@/tmp/none.sock",
+    f"redis://me:1?{SECRET}@host",
+    f"redis://me:1#{SECRET}@host/0",
+    f"redis://{SECRET}!",
+    f"unix://{SECRET}/tmp/none.sock",
     SECRET,
     f" redis://me:{SECRET}@host",
 ]
@@ -81,6 +90,20 @@ def test_urls_that_are_none_do_not_show_the_password(url: str, capsys: pytest.Ca
     assert run(["stats", "--queue", "q", "--redis", url]) == 2
     said = capsys.readouterr()
     assert SECRET not in said.out + said.err
+
+
+@pytest.mark.parametrize("url", ["redis://me:1?x@localhost", "unix://me:a/b@/tmp/s", "redis+sentinel://me:1/b@host/0"])
+def test_password_with_an_unescaped_character_is_refused_with_the_way_to_write_it(url: str) -> None:
+    with pytest.raises(gqueue.BadSetting, match="special characters of a password are written as %XX"):
+        gqueue.Queue("q", url)
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["unix:///run/redis%40main/a+b.sock?db=1", "redis://me:p%2F%40x@host/0?password=p%40q", "redis://[::1]:6379/1#x"],
+)
+def test_escaped_characters_are_taken(url: str) -> None:
+    assert gqueue.Queue("q", url).url == url
 
 
 @pytest.mark.parametrize("query", ["Password={}", "x=1&amp;password={}", "password=a&{}=b", "credential_provider={}"])
