@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Callable
 
-from gqueue.errors import StoreUnavailable
+from gqueue.errors import CallRefused, StoreUnavailable
 
 LINGER_S = 5.0
 """How long a thread outlasts its last waiter: a producer in a loop waits again at once."""
@@ -37,6 +37,7 @@ class Attendant:
         turn: what it does; may block some seconds.
         needed: whether somebody waits.
         ended: called when the thread ends, under a lock that `ensure` needs.
+        refused: called with the error if Redis refuses a turn: trying again would not help who waits.
         lingers: whether it outlasts its last waiter; not where greenlets stand still between calls.
     """
 
@@ -46,12 +47,14 @@ class Attendant:
         turn: Callable[[], None],
         needed: Callable[[], bool],
         ended: Callable[[], None] | None = None,
+        refused: Callable[[CallRefused], None] | None = None,
         *,
         lingers: bool = True,
     ) -> None:
         self._name, self._turn, self._needed, self._ended, self._lingers = name, turn, needed, ended, lingers
+        self._refused = refused
         self._lock = threading.Lock()
-        self._running = self.closed = False
+        self._running = self.closed = self._told = False
         self._asked_at = -math.inf
 
     def ensure(self) -> None:
@@ -112,7 +115,16 @@ class Attendant:
             self._turn()
         except StoreUnavailable:  # told by the store; who waits goes on waiting, or times out
             time.sleep(random.uniform(0, PAUSE_S))
+        except CallRefused as error:
+            if not (self._told or self.closed):
+                self._told = True
+                _logger.warning("%s: %s", self._name, error)
+            if self._refused is not None:
+                self._refused(error)
+            time.sleep(random.uniform(0, PAUSE_S))
         except Exception:  # the thread must outlive any fault, else those who wait would wait in vain
             if not self.closed:
                 _logger.exception("%s: a turn failed; trying again", self._name)
             time.sleep(random.uniform(0, PAUSE_S))
+        else:
+            self._told = False

@@ -94,6 +94,14 @@ class DurabilityUnsupported(GqueueError):
         super().__init__(f"queue {queue!r}: durable={wanted!r} cannot be had: {why}; {fate}")
 
 
+class CallRefused(GqueueError):
+    """Redis refused a call for a reason that will not pass: no permission, a key of a wrong type, a faulty script."""
+
+    def __init__(self, queue: str, operation: str, reason: str) -> None:
+        self.queue, self.operation, self.reason = queue, operation, reason
+        super().__init__(f"queue {queue!r}: Redis refused {operation}: {reason}")
+
+
 class StoreTooOld(GqueueError):
     """The server is older than what the scripts need: Redis 6.2, or any Valkey."""
 

@@ -13,11 +13,12 @@ import os
 import threading
 import time
 from collections.abc import Callable
+from copy import copy
 
 from gqueue.attendant import Attendant
 from gqueue.core.model import MOVE_LIMIT, Admission, Ticket
 from gqueue.core.producer import first_in_line, tell_wait
-from gqueue.errors import StoreUnavailable
+from gqueue.errors import CallRefused, StoreUnavailable
 from gqueue.store.base import Store
 
 RENEW_S = 0.9
@@ -33,13 +34,14 @@ _logger = logging.getLogger("gqueue.producer")
 
 
 class Waiter:
-    """A producer in line."""
+    """A producer in line; *refusal*: why it is no use to wait on."""
 
-    __slots__ = ("event", "reply", "since", "ticket")
+    __slots__ = ("event", "refusal", "reply", "since", "ticket")
 
     def __init__(self, ticket: Ticket, reply: Admission) -> None:
         self.ticket, self.reply = Ticket(ticket.name, reply.place), reply
         self.event = threading.Event()
+        self.refusal: CallRefused | None = None
         self.since = time.monotonic()
 
     def stand(self, reply: Admission) -> None:
@@ -66,9 +68,11 @@ class Line:
         self._renewed_at = 0.0
         self._told = self._away = self._at_exit = False
         self._renewer = Attendant(
-            f"gqueue tickets {queue_name}", self._attend, self._needed, self._ended, lingers=not rests
+            f"gqueue tickets {queue_name}", self._attend, self._needed, self._ended, self._refused, lingers=not rests
         )
-        self._listener = Attendant(f"gqueue room {queue_name}", self._listen, self._needed, lingers=not rests)
+        self._listener = Attendant(
+            f"gqueue room {queue_name}", self._listen, self._needed, refused=self._refused, lingers=not rests
+        )
 
     def new_ticket(self) -> Ticket:
         """Return a ticket for a producer that arrives."""
@@ -91,10 +95,15 @@ class Line:
             atexit.register(self._leave_at_exit)
 
     def sleep(self, waiter: Waiter, until: float | None) -> bool:
-        """Sleep until *waiter* should ask again; return False if nothing came until *until* (`time.monotonic()`)."""
+        """Sleep until *waiter* should ask again; return False if nothing came until *until* (`time.monotonic()`).
+
+        Raises CallRefused if tickets may not be renewed, or hints not be read.
+        """
         seconds = POLL_S if until is None else min(POLL_S, until - time.monotonic())
         if waiter.event.wait(max(0.0, seconds)):
             waiter.event.clear()
+            if waiter.refusal is not None:
+                raise copy(waiter.refusal) from waiter.refusal  # of its own: others raise it on their threads
             return True
         self._ensure()
         return until is None or time.monotonic() < until
@@ -140,6 +149,13 @@ class Line:
     def _ended(self) -> None:
         self._at_exit = False
         atexit.unregister(self._leave_at_exit)
+
+    def _refused(self, error: CallRefused) -> None:
+        with self._lock:
+            waiters = list(self._waiters.values())
+        for waiter in waiters:
+            waiter.refusal = error
+            waiter.event.set()
 
     def _attend(self) -> None:
         """Take out of the line who leaves; every 0.9 s renew the tickets and wake who should ask again by itself."""

@@ -9,9 +9,11 @@ import math
 import threading
 import time
 from collections.abc import Callable
+from copy import copy
 
 from gqueue.attendant import Attendant
 from gqueue.core.model import MOVE_LIMIT
+from gqueue.errors import CallRefused
 from gqueue.job import carried
 from gqueue.store import patience
 from gqueue.store.base import Store
@@ -23,6 +25,16 @@ ENSURE_S = 5.0
 """How often a waiter looks after the listener, which may have been killed if it is a greenlet."""
 
 
+class Waiter:
+    """Somebody who waits: woken by *event*; *refusal*: why Redis will not tell."""
+
+    __slots__ = ("event", "refusal")
+
+    def __init__(self) -> None:
+        self.event = threading.Event()
+        self.refusal: CallRefused | None = None
+
+
 class Outcomes:
     """Who in this process, or in this native thread, waits for which job of one queue.
 
@@ -32,43 +44,52 @@ class Outcomes:
     def __init__(self, queue_name: str, store: Callable[[], Store], *, rests: bool = False) -> None:
         self._store, self._rests = store, rests
         self._lock = threading.Lock()
-        self._waiting: dict[str, set[threading.Event]] = {}
+        self._waiting: dict[str, set[Waiter]] = {}
         self._listening = threading.Event()
         self._renewed_at = 0.0
         self._listener = Attendant(
-            f"gqueue outcomes {queue_name}", self._listen, self._needed, self._ended, lingers=not rests
+            f"gqueue outcomes {queue_name}", self._listen, self._needed, self._ended, self._refused, lingers=not rests
         )
 
     def wait(self, job_id: str, until: float | None) -> None:
-        """Block until the job may be done, or until *until* (`time.monotonic()`). Raises StoreUnavailable."""
-        event = threading.Event()
+        """Block until the job may be done, or until *until* (`time.monotonic()`).
+
+        Raises StoreUnavailable, CallRefused.
+        """
+        waiter = Waiter()
         try:
             with self._lock:
                 if not self._waiting:
                     self._renewed_at = time.monotonic()
-                self._waiting.setdefault(job_id, set()).add(event)
-            if self._attended(self._listening, until) and not carried(
+                self._waiting.setdefault(job_id, set()).add(waiter)
+            if self._attended(waiter, self._listening, until) and not carried(
                 lambda: patience.until(until, lambda: self._store().await_done((job_id,)))
             ):
-                self._attended(event, until)
+                self._attended(waiter, waiter.event, until)
         finally:
             with self._lock:
-                events = self._waiting.get(job_id)
-                if events is not None:
-                    events.discard(event)
-                    if not events:
+                others = self._waiting.get(job_id)
+                if others is not None:
+                    others.discard(waiter)
+                    if not others:
                         del self._waiting[job_id]
                 last = self._rests and not self._waiting
             if last:
                 self._ended()
                 self._listener.wait_for_end()
 
-    def _attended(self, event: threading.Event, until: float | None) -> bool:
-        """Wait for *event* until *until*; return whether it is set. See to it that the listener is there."""
+    def _attended(self, waiter: Waiter, event: threading.Event, until: float | None) -> bool:
+        """Wait for *event* until *until*; return whether it is set. See to it that the listener is there.
+
+        Raises CallRefused if the listener was refused.
+        """
         while True:
             self._listener.ensure()
             left = math.inf if until is None else max(0.0, until - time.monotonic())
-            if event.wait(min(left, ENSURE_S)):
+            came = event.wait(min(left, ENSURE_S))
+            if waiter.refusal is not None:
+                raise copy(waiter.refusal) from waiter.refusal  # of its own: others raise it on their threads
+            if came:
                 return True
             if left <= ENSURE_S:
                 return False
@@ -91,6 +112,19 @@ class Outcomes:
             self._listening.clear()
             self._store().stop_waiting("done")
 
+    def _refused(self, error: CallRefused) -> None:
+        """Wake all with *error*, those too who wait until it is listened, for it is not."""
+        listening = self._listening
+        if not listening.is_set():
+            self._listening = threading.Event()  # before the look at who waits: who comes later waits for this one
+        with self._lock:
+            waiters = [waiter for some in self._waiting.values() for waiter in some]
+        for waiter in waiters:
+            waiter.refusal = error
+            waiter.event.set()
+        if listening is not self._listening:
+            listening.set()
+
     def _listen(self) -> None:
         if not self._listening.is_set():
             self._wake(self._store().wait_done(0))
@@ -106,6 +140,6 @@ class Outcomes:
     def _wake(self, job_ids: list[str] | tuple[str, ...]) -> None:
         for job_id in job_ids:
             with self._lock:
-                events = tuple(self._waiting.get(job_id, ()))
-            for event in events:
-                event.set()
+                waiters = tuple(self._waiting.get(job_id, ()))
+            for waiter in waiters:
+                waiter.event.set()

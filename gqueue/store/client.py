@@ -18,12 +18,12 @@ from redis.exceptions import ConnectionError as LinkBroken
 from redis.exceptions import RedisError
 from redis.exceptions import TimeoutError as NoReply
 
-from gqueue.errors import StoreFull, StoreUnavailable
+from gqueue.errors import CallRefused, StoreFull, StoreUnavailable
 from gqueue.store import denied, patience
 from gqueue.store import server as servers
 from gqueue.store.connection import MAX_LANES, Address, Argument, Lanes, LanesClosed, Link, pack
 from gqueue.store.links import WAIT_TIMEOUT_S, Links
-from gqueue.store.outage import CallRefused, Fault, fault_of, forget_gates, moved_to, of_a_slot, why
+from gqueue.store.outage import Fault, fault_of, forget_gates, moved_to, of_a_slot, why
 from gqueue.store.scripts import Script
 
 log = logging.getLogger("gqueue.store")

@@ -17,7 +17,6 @@ from enum import Enum
 
 from redis import exceptions
 
-from gqueue.errors import GqueueError
 from gqueue.store.parking import Parking
 
 log = logging.getLogger("gqueue.store")
@@ -129,14 +128,6 @@ def why(error: BaseException) -> str:
 def noted(error: BaseException) -> str:
     """Return what was noted of an error, to be put behind it: see `connection.connect`."""
     return "".join(f"; {note}" for note in getattr(error, "__notes__", ()))
-
-
-class CallRefused(GqueueError):
-    """Redis refused a call for a reason that will not pass: no permission, a key of a wrong type, a faulty script."""
-
-    def __init__(self, queue: str, operation: str, reason: str) -> None:
-        self.queue, self.operation, self.reason = queue, operation, reason
-        super().__init__(f"queue {queue!r}: Redis refused {operation}: {reason}")
 
 
 class Gate:

@@ -17,10 +17,9 @@ import pytest
 from attrs import evolve
 
 from gqueue.core.model import Left, NewJob, Settlement, State, Ticket, WhenFull
-from gqueue.errors import StoreFull, StoreTooOld, StoreUnavailable
+from gqueue.errors import CallRefused, StoreFull, StoreTooOld, StoreUnavailable
 from gqueue.store import patience
 from gqueue.store.connection import Lanes, Link
-from gqueue.store.outage import CallRefused
 from gqueue.store.patience import AllBusy
 from gqueue.store.redis import RedisStore
 from tests.conftest import wait_until

@@ -14,8 +14,7 @@ import pytest
 import redis
 
 from gqueue.core.model import NewJob, WhenFull
-from gqueue.errors import StoreUnavailable
-from gqueue.store.outage import CallRefused
+from gqueue.errors import CallRefused, StoreUnavailable
 from gqueue.store.redis import RedisStore
 from tests.conftest import wait_until
 from tests.fake_server import FakeServer

@@ -12,9 +12,8 @@ import pytest
 from gqueue.cli.reach import Unreachable
 from gqueue.cli.reach import check as reach
 from gqueue.core.model import NewJob, WhenFull
-from gqueue.errors import StoreUnavailable
+from gqueue.errors import CallRefused, StoreUnavailable
 from gqueue.store.check import ask
-from gqueue.store.outage import CallRefused
 from gqueue.store.redis import RedisStore
 from tests.servers import Server, executable, free_port, newer_executable, on_path
 from tests.store.conftest import OpenStore

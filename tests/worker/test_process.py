@@ -583,7 +583,7 @@ def test_worker_whose_own_greenlet_dies_ends(duty: str) -> None:
 
 
 def scene_of_a_burst_that_may_not_count() -> dict[str, Any]:
-    from gqueue.store.outage import CallRefused
+    from gqueue.errors import CallRefused
 
     def refuses(*_: Any) -> Any:
         raise CallRefused("q", "stats", "NOPERM")
