@@ -20,6 +20,9 @@ from gqueue.store.scripts import Script
 DENIED = re.compile("NOPERM|user executing the script|no permission", re.IGNORECASE)
 """What 6.2, 7 and Valkey say, to a client and inside a script."""
 
+MAY_NOT_RUN = re.compile(r"run the '[\w|-]+' command|can't run this command", re.IGNORECASE)
+"""What they say if it is for the command, at which they look before the keys."""
+
 ABSENT = re.compile(r"unknown (?:\w+ )?command", re.IGNORECASE)
 """What they say of a command that they have not got, to a client and inside a script."""
 
@@ -86,6 +89,12 @@ redis.call('HDEL', KEYS[1], 'f')
 return answer
 """
 
+_TRY_ON_CLOSED = b"""
+local answer = redis.pcall(unpack(ARGV))
+redis.pcall('UNLINK', ARGV[2])
+return answer
+"""
+
 _load = cache(scripts.load)
 
 
@@ -122,7 +131,7 @@ class _Trial:
             return [*self._absent, *(f"+{name.lower()}" for name in no_scripts)]
         closed = self._find_open_key(called)
         used = frozenset[str]().union(*(script.commands for script in called))
-        denied = self._commands(used) if self._open else []
+        denied = self._commands(used)
         allowed = used.difference(denied, self._absent) if self._open else frozenset[str]()
         closed += [kind for kind in self._derived(called, allowed) if kind not in closed]
         rest, more = self._outside(role, closed, allowed)
@@ -147,17 +156,25 @@ class _Trial:
                 closed.append("")
             else:
                 self._open, self._free = self._key(""), True
+        elif not self._free and not self._is_denied(b"EVAL", b"return 1", 1, self._key("")):
+            self._open, self._free = self._key(""), True
         return closed
 
     def _commands(self, used: Iterable[str]) -> list[str]:
         denied: list[str] = []
         for name in sorted(used, key=lambda name: (name in ON_A_HASH, name)):
-            if name in WRITING and not self._free:
+            on_a_key = name not in KEYLESS and name != "PUBLISH"
+            if on_a_key and (not self._open or (name in WRITING and not self._free)):
+                # Of nobody, and closed: refused for the key, unless it is for the command.
+                form = self._form(name, self._key(""))
+                if self._is_denied(b"EVAL", _TRY_ON_CLOSED, 0, *form, why=MAY_NOT_RUN):
+                    denied.append(name)
                 continue
             if name in ON_A_HASH and {"HSET", "HDEL"} & {*denied, *self._absent}:
                 continue
             code = _TRY_ON_A_HASH if name in ON_A_HASH else _TRY
-            if self._is_denied(b"EVAL", code, 1, self._open, *self._form(name)):
+            declared = (1, self._open) if self._open else (0,)
+            if self._is_denied(b"EVAL", code, *declared, *self._form(name)):
                 denied.append(name)
         return denied
 
@@ -188,11 +205,12 @@ class _Trial:
                 form: tuple[Argument, ...] = (self._key(kind), *OUTSIDE[name])
             elif name in KEYLESS:
                 form = KEYLESS[name]
-            elif self._open:
-                form = (self._open, *READING[name])
             else:
-                continue
-            if kind not in closed and self._is_denied(name, *form):
+                form = (self._open or self._key(""), *READING[name])
+            closed_key = kind in closed if kind else name not in KEYLESS and not self._open
+            if closed_key:
+                denied += [name] if self._is_denied(name, *form, why=MAY_NOT_RUN) else []
+            elif self._is_denied(name, *form):
                 if kind and name in allowed:
                     more.append(kind)
                 else:
@@ -219,14 +237,14 @@ class _Trial:
             return f"{prefix}*"
         return prefix + (f"{kind.partition(':')[0]}:*" if is_a_family(kind) else kind)
 
-    def _is_denied(self, *command: Argument) -> bool:
-        """Return whether the user may not; note a command that is not there, of a trial in a script its fifth part."""
+    def _is_denied(self, *command: Argument, why: re.Pattern[str] = DENIED) -> bool:
+        """Return whether the user may not, for this reason; note a command that is not there, in a script too."""
         try:
             self._link.exchange(pack(command))
         except ResponseError as error:
             if ABSENT.search(str(error)):
-                sent = command[4] if "called from" in str(error) else command[0]
+                sent = command[3 + int(command[2])] if "called from" in str(error) else command[0]
                 name = sent.decode() if isinstance(sent, bytes) else str(sent)
                 self._absent += [] if name in self._absent else [name]
-            return bool(DENIED.search(str(error)))
+            return bool(why.search(str(error)))
         return False

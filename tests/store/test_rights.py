@@ -80,6 +80,26 @@ def test_rights_in_another_queue_are_none_in_this(user: MakeUser, selective: boo
     assert "~gq:{other}:ready" in lacks
 
 
+def test_commands_are_named_where_every_key_is_closed_too(user: MakeUser, guarded: Server, selective: bool):
+    of_a_reader = user(*rules_of("reader", selective))
+    lacks = rights_missing(of_a_reader, "mail", "worker")
+
+    commands = {rule for rule in rules_of("worker", selective) if rule.startswith("+")}
+    named = {part for each in lacks for part in each.split() if part.startswith("+")}
+    assert named == commands - set(rules_of("reader", selective))
+    assert {"+blpop", "+hdel", "+hset", "+zadd"} < named
+    assert not guarded.client().keys("*")
+
+
+@pytest.mark.parametrize("role", acl.ROLES)
+def test_user_of_no_key_and_no_command_but_scripts_lacks_all(role: str, user: MakeUser, selective: bool):
+    given = ("+ping", "+info", "+select", "+client|setname", "+eval", "+evalsha")
+    lacks = rights_missing(user(*given), "mail", role)
+
+    named = {part for each in lacks for part in each.split() if part.startswith("+")}
+    assert named == {rule for rule in rules_of(role, selective) if rule.startswith("+")} - set(given)
+
+
 def test_user_without_scripts_is_told_so_and_no_more(user: MakeUser):
     assert rights_missing(user("~*", "+@all", "-evalsha"), "mail", "reader") == ["+evalsha"]
 

@@ -52,6 +52,8 @@ def _rights(topic: str, facts: QueueFacts) -> list[Line]:
             lines.append(bad(topic, seen, "take it out of rename-command in the server's file, and start that anew"))
         if lacks:
             seen = f"the rights of a {role} are not there: {', '.join(lacks)}"
+            if {"+eval", "+evalsha"} & set(lacks):
+                seen += " (without which no other can be tried)"
             lines.append(bad(topic, seen, f"gqueue acl --queue {facts.name} --role {role} prints all of them"))
         if not missing:
             lines.append(ok(topic, f"the rights of a {role} are there"))

@@ -40,6 +40,7 @@ def test_sound_queue_has_these_lines():
     ("changed", "line"),
     [
         ({"missing": {"worker": ["+zadd", "~gq:{mail}:jobs"]}}, "bad the rights of a worker are not there: +zadd, ~gq"),
+        ({"missing": {"worker": ["+evalsha"]}}, "bad the rights of a worker are not there: +evalsha (without which no"),
         ({"missing": {"worker": ["EVALSHA", "+zadd"]}}, "bad the rights of a worker are not there: +zadd"),
         ({"missing": {"worker": ["EVALSHA", "+zadd"]}}, "bad the server has no EVALSHA, which a worker needs: renamed"),
         ({"tasks": []}, "warn the app has no task for it: its jobs would die as unknown_task"),
