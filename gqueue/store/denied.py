@@ -7,6 +7,8 @@ import re
 from functools import cache
 
 from gqueue.store import scripts
+from gqueue.store.acl import ROLES
+from gqueue.store.keys import DONE
 
 _COMMAND = re.compile(r"run the '([\w|-]+)' command")
 _KEY = re.compile(r"permissions to access (a|one of the) keys?|can't access at least one of the keys")
@@ -28,10 +30,17 @@ def lacking(text: str, operation: str, queue: str) -> str:
     if "can't run this command" in text:
         return f"+{name}" if (name := _on_its_line(text, operation)) else "the commands of its scripts"
     if _KEY.search(text):
-        return f"~gq:{{{queue}}}:*"
+        return _keys_of(operation, queue)
     if _CHANNEL.search(text):
-        return f"&gq:{{{queue}}}:*"
+        return f"&gq:{{{queue}}}:{DONE}"
     return ""
+
+
+def _keys_of(operation: str, queue: str) -> str:
+    # The server does not say which key; all of the queue would be far more than most roles may have.
+    roles = [name for name, role in ROLES.items() if operation in role.scripts]
+    least = min(roles, key=lambda name: len(ROLES[name].scripts), default="ROLE")
+    return f"a key of it, as `gqueue acl --queue {queue} --role {least}` prints them"
 
 
 def _on_its_line(text: str, operation: str) -> str:
