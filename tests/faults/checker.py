@@ -124,7 +124,7 @@ def check(history: Iterable[Event], run: Run, samples: Iterable[Depth] = ()) -> 
         reached=run.reached,
         stale_refused=run.reached.get(STALE, 0),
         recovery_ms=recovery_ms,
-        inversions=ledger.inversions,
+        inversions=ledger.order.inversions,
         max_depth=max_depth,
         max_over=max_over,
     )
@@ -226,10 +226,11 @@ class _Findings:
         expect, ledger = self.expect, self.ledger
         if expect.depth_over is not None and self.max_over > expect.depth_over:
             yield f"depth: {self.max_over} jobs above the capacity, at most {expect.depth_over} were expected"
-        if expect.inversions is not None and ledger.inversions > expect.inversions:
-            started, overtaken = ledger.first_inversion
+        order = ledger.order
+        if expect.inversions is not None and order.inversions > expect.inversions:
+            started, overtaken = order.first
             first = f"first {self._named(ledger.jobs[started])} before {self._named(ledger.jobs[overtaken])}"
-            yield f"order: {ledger.inversions} jobs overtook a more urgent one, {expect.inversions} expected; {first}"
+            yield f"order: {order.inversions} jobs overtook a better one, {expect.inversions} expected; {first}"
         for name in expect.reached:
             if not self.run.reached.get(name):
                 yield f"not reached: {name}: the fault was not met, so the run shows nothing about it"

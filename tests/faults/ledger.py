@@ -4,21 +4,15 @@ Nothing is judged here, see checker.py. Events come in the order of time, off by
 is kept grows with the jobs, not with the events.
 """
 
-from collections import deque
-from heapq import heappop, heappush
-
 from attrs import define, field
 
 from tests.faults.history import Event
+from tests.faults.order import Order
 
 FATAL = "kill -9"
 """A fault of this name with a pid ends all that its process runs."""
 LAST_WORDS_NS = 1_000_000_000
 """A killed process may still write for so long after the line of the fault: that line comes first."""
-WELL_BEFORE_NS = 1_000_000_000
-"""A job is overtaken if it was in, and due, so long before a less urgent one started: more than a claim takes."""
-CLAIMED_NS = 500_000_000
-"""It is not if it starts within so long after that one: it was in another worker's hands already."""
 
 
 @define
@@ -37,6 +31,8 @@ class Entry:
     refused_why: str = ""
     starts: int = 0
     started_at: int = 0
+    claimed: bool = False
+    """A worker that a fault hit held it before it had ever started: it keeps its place, and may come late."""
     effects: int = 0
     first_effect: tuple[int, int] = (0, 0)
     """When, and in which process."""
@@ -104,9 +100,7 @@ class Ledger:
     jobs: dict[str, Entry] = field(factory=dict)
     faults: list[Fault] = field(factory=list)
     recoveries: list[Recovery] = field(factory=list)
-    inversions: int = 0
-    first_inversion: tuple[str, str] = ("", "")
-    """The job that started, and the one that it overtook."""
+    order: Order = field(factory=Order)
     began: int = 0
     _by_id: dict[str, str] = field(factory=dict)
     _open: dict[str, list[tuple[int, int]]] = field(factory=dict)
@@ -116,17 +110,11 @@ class Ledger:
     _killed: dict[int, int] = field(factory=dict)
     _hits: dict[str, _Hit] = field(factory=dict)
     _unhealed: dict[str, list[Fault]] = field(factory=dict)
-    _admitted: list[tuple[int, float, str]] = field(factory=list)
-    """A heap: from when on the job may run, its priority, the job."""
-    _started: deque[tuple[int, float, str]] = field(factory=deque)
-    """First starts of which it is not known yet whether they were inversions."""
-    _overtakable: list[tuple[float, int, str]] = field(factory=list)
 
     def add(self, event: Event) -> None:
         """Enter *event*."""
         self.began = self.began or event.t
-        while self._started and self._started[0][0] <= event.t - CLAIMED_NS:
-            self._look_for_inversion(*self._started.popleft())
+        self.order.until(event.t)
         if event.job:
             entry = self.jobs.get(event.job)
             if entry is None:
@@ -147,7 +135,7 @@ class Ledger:
     def _ack(self, event: Event, entry: Entry) -> None:
         if not entry.acknowledged_at:
             entry.acknowledged_at = event.t
-            heappush(self._admitted, (event.t + int(entry.delay * 1e9), entry.priority, entry.job))
+            self.order.admit(entry, event.t + int(entry.delay * 1e9))
 
     def _refused(self, event: Event, entry: Entry) -> None:
         entry.refused += 1
@@ -160,7 +148,7 @@ class Ledger:
         entry.starts += 1
         if not entry.started_at:
             entry.started_at = event.t
-            self._started.append((event.t, entry.priority, entry.job))
+            self.order.start(entry)
         hit = self._hits.pop(entry.job, None)
         if hit is not None:
             self.recoveries.append(Recovery(entry.job, hit.fault.what, hit.at, event.t))
@@ -200,8 +188,12 @@ class Ledger:
         self.faults.append(fault)
         self._unhealed.setdefault(event.what, []).append(fault)
         struck = self._running.get(event.pid, ()) if event.pid else [job for job, open_ in self._open.items() if open_]
-        for job in [*struck, *(self._by_id.get(id, id) for id in event.ids)]:
+        held = [self._by_id.get(id, id) for id in event.ids]
+        for job in [*struck, *held]:
             self._strike(job, fault, event.t)
+        for job in held:
+            if job in self.jobs and not self.jobs[job].started_at:
+                self.jobs[job].claimed = True
         if event.pid and event.what.startswith(FATAL):
             self._killed[event.pid] = event.t
             self._end_of_process(event.pid)
@@ -248,19 +240,6 @@ class Ledger:
             self._open[job] = attempts
         else:
             self._open.pop(job, None)
-
-    def _look_for_inversion(self, started_at: int, priority: float, started: str) -> None:
-        """Count *started* if a strictly more urgent job was in, and due, well before, and has not started until now."""
-        while self._admitted and self._admitted[0][0] <= started_at - WELL_BEFORE_NS:
-            at, its_priority, job = heappop(self._admitted)
-            if not self.jobs[job].started_at:
-                heappush(self._overtakable, (its_priority, at, job))
-        while self._overtakable and self.jobs[self._overtakable[0][2]].started_at:
-            heappop(self._overtakable)
-        if self._overtakable and self._overtakable[0][0] < priority:
-            self.inversions += 1
-            if not self.first_inversion[0]:
-                self.first_inversion = (started, self._overtakable[0][2])
 
 
 _OF_JOBS = {

@@ -48,8 +48,8 @@ class Setup:
     Args:
         jobs: enqueued by all producers together, spread over about *seconds*; 0: until the scenario ends.
         duration: of a job in seconds, uniform from 0.
-        priorities: of the producers' jobs, one by chance; 0 alone where recovery is bounded: a job that was taken back
-            waits behind a backlog of more urgent ones, which is the order of the queue and no late recovery.
+        priorities: of the producers' jobs, one by chance; 0 alone where recovery is bounded and order is not: a job
+            that was taken back waits behind a backlog of more urgent ones: the order of the queue, no late recovery.
         many: largest batch of a producer.
         threads: of each producer process, every one of them a producer.
         wait_timeout: of the odd-numbered producers' enqueues, seconds; None, and the others': for ever.

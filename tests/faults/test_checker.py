@@ -25,6 +25,8 @@ RUN = Run(
     python="", redis="", gqueue_commit="", seconds=1, expect=Expect(), reached={STALE: 3, "fault": 1},
 )  # fmt: skip
 PRODUCER, RIG, ALIVE = 100, 200, (1, 2)
+LEAST = 9.0
+"""The priority of a job that never starts and is to be overtaken by nobody."""
 
 
 @define
@@ -80,7 +82,7 @@ def stories(draw: st.DrawFn) -> Story:
     story.admit("j0", 5_000)
     story.do("j0", 5_010, 1)
     for number in range(1, draw(st.integers(1, 5))):
-        job, at_ms = f"j{number}", draw(st.integers(0, 300)) * 10
+        job, at_ms = f"j{number}", draw(st.integers(1, 300)) * 10  # 0 is never
         shape = draw(st.sampled_from(["refused", "unknown", "silent", "ran", "done", "done", "dead"]))
         if shape == "refused":
             story.tell(at_ms, "attempt", PRODUCER, job=job)
@@ -145,7 +147,7 @@ def test_a_correct_history_has_no_finding_and_is_counted(story: Story) -> None:
 
 
 def lost(story: Story) -> str:
-    story.admit("x", 100)
+    story.admit("x", 100, LEAST)
     return "lost: x (id-x)"
 
 
@@ -191,8 +193,8 @@ def lost_long_after_any_fault(story: Story) -> str:
 
 def lost_of_those_that_must_not_be(story: Story) -> str:
     story.expect(lost=None, never_lost="d")
-    story.admit("x", 100)
-    story.admit("d1", 100)
+    story.admit("x", 100, LEAST)
+    story.admit("d1", 100, LEAST)
     return "lost though kept: d1 (id-d1)"
 
 
@@ -237,7 +239,7 @@ def wrong(story: Story) -> str:
 
 
 def unfinished(story: Story) -> str:
-    story.admit("x", 100)
+    story.admit("x", 100, LEAST)
     story.tell(60_000, "waiting", RIG, job="x")
     return "unfinished: x (id-x)"
 
@@ -270,7 +272,7 @@ def not_reached(story: Story) -> str:
 
 
 def dead_and_not_expected(story: Story) -> str:
-    story.admit("x", 100)
+    story.admit("x", 100, LEAST)
     story.tell(60_000, "dead", RIG, job="x", id="id-x", reason="failed")
     return "dead as failed: x (id-x)"
 
@@ -278,7 +280,7 @@ def dead_and_not_expected(story: Story) -> str:
 def dead_too_often(story: Story) -> str:
     story.expect(dead={"worker_lost": story.dead, "failed": 1})
     for job in ("x", "y"):
-        story.admit(job, 100)
+        story.admit(job, 100, LEAST)
         story.tell(60_000, "dead", RIG, job=job, id=f"id-{job}", reason="failed")
     return "dead as failed: "
 
@@ -288,7 +290,15 @@ def out_of_order(story: Story) -> str:
     story.admit("y", 20_000, priority=5)
     story.do("y", 21_002, 1)
     story.do("x", 21_503, 1)
-    return "order: 1 jobs overtook a more urgent one, 0 expected; first y (id-y) before x (id-x)"
+    return "order: 1 jobs overtook a better one, 0 expected; first y (id-y) before x (id-x)"
+
+
+def last_in_first_out(story: Story) -> str:
+    story.admit("x", 20_000)
+    story.admit("y", 20_002)
+    story.do("y", 21_003, 1)
+    story.do("x", 21_504, 1)
+    return "order: 1 jobs overtook a better one, 0 expected; first y (id-y) before x (id-x)"
 
 
 def result_missing(story: Story) -> str:
@@ -327,6 +337,7 @@ PLANTS: list[Callable[[Story], str]] = [
     lost_long_after_any_fault, lost_after_the_last_fault_was_over, lost_of_those_that_must_not_be, phantom,
     acknowledged_out_of_nothing, duplicated, overlapping, overlapping_with_one_that_is_stopped, wrong, unfinished,
     deeper, late, late_after_all_were_hit, not_reached, dead_and_not_expected, dead_too_often, out_of_order,
+    last_in_first_out,
     result_missing, result_that_nobody_asked_for, result_wrong, keys_amiss,
 ]  # fmt: skip
 

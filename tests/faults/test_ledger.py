@@ -172,10 +172,10 @@ def test_job_with_a_delay_is_overtaken_from_when_it_is_due(told: Told) -> None:
     told(5_999, "start", 1, job="a", attempt=1)
     told(6_000, "start", 1, job="c", attempt=1)
     told(6_499, "heal")
-    assert told.ledger.inversions == 0
+    assert told.ledger.order.inversions == 0
 
     told(6_500, "heal")
-    assert (told.ledger.inversions, told.ledger.first_inversion) == (1, ("c", "b"))
+    assert (told.ledger.order.inversions, told.ledger.order.first) == (1, ("c", "b"))
 
 
 def test_only_what_waited_well_before_is_overtaken(told: Told) -> None:
@@ -186,7 +186,47 @@ def test_only_what_waited_well_before_is_overtaken(told: Told) -> None:
     told(1_000, "start", 1, job="c", attempt=1)
     told(5_000, "heal")
 
-    assert (told.ledger.inversions, told.ledger.first_inversion) == (1, ("c", "b"))
+    assert (told.ledger.order.inversions, told.ledger.order.first) == (1, ("c", "b"))
+
+
+@pytest.mark.parametrize(("brought_ms", "overtaken"), [(100, 0), (101, 1)])
+def test_of_equals_that_came_first_which_was_in_before_the_other_was_brought(
+    told: Told, brought_ms: int, overtaken: int
+) -> None:
+    told(90, "attempt", 9, job="b")
+    told(100, "ack", 9, job="b", id="id-b")
+    told.admit("c", brought_ms)
+    told(5_000, "start", 1, job="a", attempt=1)
+    told(5_001, "start", 1, job="c", attempt=1)
+    told(5_502, "start", 1, job="b", attempt=1)
+
+    assert told.ledger.order.inversions == overtaken
+
+
+def test_job_with_a_delay_comes_by_when_it_was_brought_once_it_is_due(told: Told) -> None:
+    told(10, "start", 1, job="a", attempt=1)
+    told(90, "attempt", 9, job="b", delay=5.0)
+    told(91, "ack", 9, job="b", id="id-b")
+    told.admit("c", 1_000)
+    told(5_100, "start", 1, job="b", attempt=1)
+    told(5_700, "start", 1, job="c", attempt=1)
+    told(9_000, "heal")
+
+    assert told.ledger.order.inversions == 0
+
+
+@pytest.mark.parametrize(("held", "overtaken"), [("id-b", 0), ("id-a", 1)])
+def test_what_a_lost_worker_had_claimed_comes_late_and_is_not_overtaken(told: Told, held: str, overtaken: int) -> None:
+    told(90, "attempt", 9, job="b", priority=-1.0)
+    told(91, "ack", 9, job="b", id="id-b")
+    told.admit("c", 100)
+    told(2_000, "start", 1, job="a", attempt=1)
+    told(2_001, "fault", 1, what="kill -9", ids=(held,))
+    told(2_010, "start", 2, job="c", attempt=1)
+    told(4_000, "start", 2, job="b", attempt=1)
+    told(5_000, "heal")
+
+    assert told.ledger.order.inversions == 2 * overtaken
 
 
 @pytest.mark.parametrize(("started_ms", "overtaken"), [(2_499, 0), (2_500, 1)])
@@ -199,4 +239,4 @@ def test_what_starts_soon_after_was_claimed_before_and_is_not_overtaken(
     told(started_ms, "start", 2, job="b", attempt=1)
     told(5_000, "heal")
 
-    assert told.ledger.inversions == overtaken
+    assert told.ledger.order.inversions == overtaken

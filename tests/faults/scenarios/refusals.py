@@ -58,9 +58,10 @@ def _wait_for_replica(rig: Rig) -> None:
 
 @scenario(
     27,
-    full=evolve(FULL, jobs=20_000, duration=0.3),  # almost half of them are refused
-    short=evolve(SHORT, duration=1.0),
+    full=evolve(FULL, jobs=20_000, duration=0.3, priorities=(0.0,)),  # almost half of them are refused
+    short=evolve(SHORT, duration=1.0, priorities=(0.0,)),
     recovers=True,
+    inversions=0,
     reached=("maxmemory below used", "met OOM", "refused: StoreFull", "drained while full", "stats: crashed"),
 )
 def full_redis(rig: Rig) -> None:

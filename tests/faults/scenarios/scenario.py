@@ -74,7 +74,8 @@ class Scenario:
         expect = self.expect
         if self.recovers:
             expect = msgspec.structs.replace(expect, recovery_s=round(setup.lease * 4 / 3 + MARGIN_S, 3))
-            setup = evolve(setup, priorities=(0.0,))
+            if expect.inversions is None:  # order is not what it shows, and behind a backlog recovery is late
+                setup = evolve(setup, priorities=(0.0,))
         if (setup.raising or setup.retrying) and expect.missing is not None:  # else the total may be lost as well
             expect = msgspec.structs.replace(expect, reached=(*expect.reached, "stats: retried"))
         command = f"python -m tests.faults --scenario {self.number} --seed {seed}{' --short' if short else ''}"

@@ -6,7 +6,7 @@ from tests.faults.rig import Rig
 from tests.faults.scenarios.scenario import FULL, SHORT, scenario
 
 
-@scenario(1, recovers=True, reached=("kill -9 worker", "stats: crashed"))
+@scenario(1, recovers=True, inversions=0, reached=("kill -9 worker", "stats: crashed"))
 def kill_workers(rig: Rig) -> None:
     """Kill one worker after another, every 2 s, and start it anew: the next when that one is up, as somebody has to be.
 
@@ -24,6 +24,7 @@ def kill_workers(rig: Rig) -> None:
     full=evolve(FULL, failpoints="settle=kill@100"),
     short=evolve(SHORT, failpoints="settle=kill@15"),
     recovers=True,
+    inversions=0,
     reached=("failpoint settle=kill", "stats: crashed"),
 )
 def kill_after_effect(rig: Rig) -> None:
@@ -41,6 +42,7 @@ def kill_after_effect(rig: Rig) -> None:
     full=evolve(FULL, failpoints="claimed=kill@100"),
     short=evolve(SHORT, failpoints="claimed=kill@15"),
     recovers=True,
+    inversions=0,
     reached=("failpoint claimed=kill", "stats: crashed"),
 )
 def kill_after_claim(rig: Rig) -> None:
