@@ -25,6 +25,8 @@ from tests.faults.history import Recorder
 QUEUE = "faults"
 RETRY_S = 0.1
 """For how long a task that asks for another attempt wants to wait."""
+BACKOFF_S = 0.05
+"""Longest wait of one that raised once."""
 
 
 class FirstAttempt(Exception):
@@ -51,14 +53,15 @@ def answer(job: str) -> str:
     return f"{job} is done"
 
 
-@queue.task(backoff=gqueue.Backoff(base=0.05, cap=0.2))
+@queue.task(backoff=gqueue.Backoff(base=BACKOFF_S, cap=0.2))
 def work(job: str, seconds: float, first: str = "") -> str:
     """Take a while, as a request to a slow server does; then have the effect.
 
     The *first* attempt may "raise", or ask for another ("retry"), half-way and before it has any effect.
     """
     attempt = _attempt()
-    with recorder.running(job, attempt):
+    delay, backoff = (RETRY_S, 0.0) if first == "retry" else (0.0, BACKOFF_S)
+    with recorder.running(job, attempt, delay=delay, backoff=backoff):
         if first and attempt == 1:
             time.sleep(seconds / 2)
             raise gqueue.Retry(RETRY_S) if first == "retry" else FirstAttempt(job)

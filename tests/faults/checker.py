@@ -8,6 +8,7 @@ lost           acknowledged, no effect, and nowhere: neither among the dead lett
 phantom        started or acknowledged, and never attempted
 duplicated     more than one effect; overlapping: two of its attempts ran at one time, in processes that were alive
 wrong          refused, and started nevertheless
+early          started before its delay was over, or that which its last attempt asked for
 unfinished     still in the queue at the end of the drain
 missing result the job succeeded, its result was to be kept until now and longer, and is not there; wrong: is another
 recovery       from the fault that hit an attempt of a job to its next start; from its end, if it hit all (Redis, say)
@@ -67,6 +68,7 @@ class Verdict:
     max_depth: int
     max_over: int
     """By how much the depth was above the capacity at most."""
+    early: int = 0
 
     def recovery_s(self, share: float) -> float | None:
         """Return the time that *share* of the recoveries did not exceed (0.5, 0.99, 1); None if there was none."""
@@ -125,6 +127,7 @@ def check(history: Iterable[Event], run: Run, samples: Iterable[Depth] = ()) -> 
         stale_refused=run.reached.get(STALE, 0),
         recovery_ms=recovery_ms,
         inversions=ledger.order.inversions,
+        early=_count(jobs, lambda job: job.early[0] > 0),
         max_depth=max_depth,
         max_over=max_over,
     )
@@ -207,6 +210,7 @@ class _Findings:
         yield from self._beyond(
             "overlapping", expect.overlapping, (job for job in jobs if job.overlap[0]), self._overlap
         )
+        yield from self._beyond("early", expect.early, (job for job in jobs if job.early[0]), self._early)
         yield from self._beyond("wrong", 0, filter(is_wrong, jobs), self._refused)
         yield from self._beyond("unfinished", 0, (job for job in jobs if job.waiting), self._last)
         yield from self._beyond("wrong result", 0, filter(has_wrong_result, jobs), self._last)
@@ -231,6 +235,10 @@ class _Findings:
             started, overtaken = order.first
             first = f"first {self._named(ledger.jobs[started])} before {self._named(ledger.jobs[overtaken])}"
             yield f"order: {order.inversions} jobs overtook a better one, {expect.inversions} expected; {first}"
+        most = ledger.backoffs / 2 + 2 * ledger.backoffs**0.5  # four standard deviations above what is to be expected
+        if expect.early is not None and ledger.hasty > most:
+            share = f"{ledger.hasty} of {ledger.backoffs} attempts started within half of the longest back-off"
+            yield f"early: {share}: it is uniform, so half of them should"
         for name in expect.reached:
             if not self.run.reached.get(name):
                 yield f"not reached: {name}: the fault was not met, so the run shows nothing about it"
@@ -289,6 +297,10 @@ class _Findings:
     def _overlap(self, job: Entry) -> str:
         at, pid, other = job.overlap
         return f"started in process {pid} at {self._at(at)} while it still ran in {other}"
+
+    def _early(self, job: Entry) -> str:
+        at, due_at = job.early
+        return f"started at {self._at(at)}, {(due_at - at) / 1e9:.3f} s before its time"
 
     def _refused(self, job: Entry) -> str:
         return f"refused ({job.refused_why}), and started at {self._at(job.started_at)}"

@@ -21,7 +21,7 @@ processes of the machine. `job` is the producer's key, the same over all attempt
     unknown   producer      job, why           in or not; an attempt with none of the three means the same (killed)
     start     task          job, attempt, worker (pid of the worker process, as text)
     effect    task          job, attempt
-    end       task          job, attempt, how
+    end       task          job, attempt, how, delay, backoff    of one that raised: before the next may start
     fault     rig           what, pid (of the worker that it hits; 0: it hits all), detail, ids
     heal      rig           what (the same text as of the fault)
     died      rig           pid, how           a worker process is gone, for whatever cause: written when that is seen
@@ -76,9 +76,11 @@ class Event(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fiel
     value: int = 0
     ids: tuple[str, ...] = ()
     delay: float = 0.0
-    """Seconds before the job may run."""
+    """Seconds before the job may run; of an `end`: run again, as the task asked."""
     kept: float = 0.0
     """Seconds that its result is to be kept; 0: not at all."""
+    backoff: float = 0.0
+    """Seconds, of an `end`: it is to run again after a time that is uniform from 0 to this."""
 
 
 class Depth(msgspec.Struct, frozen=True, gc=False):
@@ -107,6 +109,9 @@ class Expect(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """Jobs of which two attempts ran at one time: None where a worker is stopped or hung beyond its lease, else 0."""
     missing: int | None = 0
     """Results that were to be kept, of jobs that succeeded, and were not there at the end."""
+    early: int | None = 0
+    """Jobs that started before their delay was over, or that which their last attempt asked for: None where the
+    server's clock does not go as the others do."""
     dead: dict[str, int] = {}
     """Reason of a dead letter -> how many of it there may be. A reason that is not here is a finding."""
     recovery_s: float | None = None
@@ -197,13 +202,18 @@ class Recorder:
         """Record that *job* is done, as far as the world outside sees."""
         self._write("effect", job=job, attempt=attempt)
 
-    def end(self, job: str, attempt: int, how: How) -> None:
-        """Record that an attempt is over."""
-        self._write("end", job=job, attempt=attempt, how=how)
+    def end(self, job: str, attempt: int, how: How, delay: float = 0.0, backoff: float = 0.0) -> None:
+        """Record that an attempt is over, and when the next may start: after *delay*, or a part of *backoff*."""
+        self._write("end", job=job, attempt=attempt, how=how, delay=delay, backoff=backoff)
 
     @contextmanager
-    def running(self, job: str, attempt: int, worker: str = "") -> Iterator[None]:
-        """Record an attempt's start, and its end however it comes: interrupted is by what is not an Exception."""
+    def running(
+        self, job: str, attempt: int, worker: str = "", delay: float = 0.0, backoff: float = 0.0
+    ) -> Iterator[None]:
+        """Record an attempt's start, and its end however it comes: interrupted is by what is not an Exception.
+
+        *delay* or *backoff* is recorded if it raises.
+        """
         self.start(job, attempt, worker)
         how: How = "interrupted"
         try:
@@ -213,7 +223,8 @@ class Recorder:
             how = "raised"
             raise
         finally:
-            self.end(job, attempt, how)
+            raised = how == "raised"
+            self.end(job, attempt, how, delay if raised else 0.0, backoff if raised else 0.0)
 
     def fault(self, what: str, pid: int | None = None, detail: str = "", ids: tuple[str, ...] = ()) -> None:
         """Record a fault, just before it is injected; *pid* is the worker process that it hits, None: it hits all."""
@@ -262,6 +273,7 @@ class Recorder:
         ids: tuple[str, ...] = (),
         delay: float = 0.0,
         kept: float = 0.0,
+        backoff: float = 0.0,
     ) -> None:
         here = os.getpid()
         owner, file = self._file
@@ -270,7 +282,7 @@ class Recorder:
             self._file = (here, file)
         event = Event(
             time.monotonic_ns(), here if pid is None else pid, e, job, id, attempt, worker, priority,
-            how, why, what, detail, reason, value, ids, delay, kept,
+            how, why, what, detail, reason, value, ids, delay, kept, backoff,
         )  # fmt: skip
         _append(file, event)
 

@@ -14,6 +14,11 @@ FATAL = "kill -9"
 LAST_WORDS_NS = 1_000_000_000
 """A killed process may still write for so long after the line of the fault: that line comes first."""
 
+EARLY_NS = 5_000_000
+"""Two clocks, and one of whole milliseconds: a job that starts so much too early does not."""
+FORGETFUL = ("kill -9 redis", "kill -9 master", "failover")
+"""After these Redis may have forgotten what an attempt asked for."""
+
 
 @define
 class Entry:
@@ -41,6 +46,8 @@ class Entry:
     """Of the first two attempts that ran at one time: when the second started, in which process, beside which."""
     dead: str = ""
     delay: float = 0.0
+    early: tuple[int, int] = (0, 0)
+    """When it first started too early, and from when on it might have."""
     kept: float = 0.0
     result: str = ""
     result_at: int = 0
@@ -101,7 +108,14 @@ class Ledger:
     faults: list[Fault] = field(factory=list)
     recoveries: list[Recovery] = field(factory=list)
     order: Order = field(factory=Order)
+    backoffs: int = 0
+    """Attempts that started after one that raised and left the wait to chance."""
+    hasty: int = 0
+    """Of these, so many waited for less than half of what it may be at most: half of them, if it is uniform."""
     began: int = 0
+    _forgot_at: int = 0
+    _raised: dict[str, Event] = field(factory=dict)
+    """Job -> the end of its last attempt, which raised."""
     _by_id: dict[str, str] = field(factory=dict)
     _open: dict[str, list[tuple[int, int]]] = field(factory=dict)
     """Job -> its attempts that run: process, attempt."""
@@ -146,6 +160,7 @@ class Ledger:
 
     def _start(self, event: Event, entry: Entry) -> None:
         entry.starts += 1
+        self._look_whether_early(event, entry)
         if not entry.started_at:
             entry.started_at = event.t
             self.order.start(entry)
@@ -162,6 +177,20 @@ class Ledger:
         self._open[entry.job] = [*beside, (event.pid, event.attempt)]
         self._running.setdefault(event.pid, set()).add(entry.job)
 
+    def _look_whether_early(self, event: Event, entry: Entry) -> None:
+        """Note a start before the job's time: that of its enqueue, or that which its last attempt asked for."""
+        raised = self._raised.pop(entry.job, None)
+        if raised is None:
+            due_at = 0 if entry.started_at else entry.attempted_at + int(entry.delay * 1e9)
+        elif self._forgot_at > raised.t:
+            return
+        else:
+            due_at = raised.t + int(raised.delay * 1e9)
+            self.backoffs += raised.backoff > 0
+            self.hasty += event.t - raised.t < int(raised.backoff * 1e9) // 2
+        if event.t < due_at - EARLY_NS and not entry.early[0]:
+            entry.early = event.t, due_at
+
     def _effect(self, event: Event, entry: Entry) -> None:
         entry.effects += 1
         entry.last_effect = (event.t, event.pid)
@@ -170,6 +199,8 @@ class Ledger:
 
     def _end(self, event: Event, entry: Entry) -> None:
         self._close(entry.job, event.pid, event.attempt)
+        if event.how == "raised" and entry.job not in self._open:
+            self._raised[entry.job] = event
         hit = self._hits.get(entry.job)
         if hit is not None and event.how != "interrupted" and hit.fault.what != FATAL and hit.at < event.t:
             del self._hits[entry.job]  # the fault did not end the attempt: if the job starts again, that is no recovery
@@ -187,6 +218,8 @@ class Ledger:
         fault = Fault(event.what, event.pid, event.t, event.t)
         self.faults.append(fault)
         self._unhealed.setdefault(event.what, []).append(fault)
+        if event.what in FORGETFUL:
+            self._forgot_at = event.t
         struck = self._running.get(event.pid, ()) if event.pid else [job for job, open_ in self._open.items() if open_]
         held = [self._by_id.get(id, id) for id in event.ids]
         for job in [*struck, *held]:

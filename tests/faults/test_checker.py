@@ -301,6 +301,31 @@ def last_in_first_out(story: Story) -> str:
     return "order: 1 jobs overtook a better one, 0 expected; first y (id-y) before x (id-x)"
 
 
+def earlier_than_its_delay(story: Story) -> str:
+    story.tell(20_000, "attempt", PRODUCER, job="x", delay=0.5)
+    story.tell(20_001, "ack", PRODUCER, job="x", id="id-x")
+    story.do("x", 20_400, 1)
+    return "early: x (id-x): started at "
+
+
+def earlier_than_it_asked_for(story: Story) -> str:
+    story.admit("x", 20_000)
+    story.tell(20_100, "start", 1, job="x", attempt=1)
+    story.tell(20_110, "end", 1, job="x", attempt=1, how="raised", delay=0.1)
+    story.do("x", 20_200, 1, attempt=2)
+    return "early: x (id-x): started at "
+
+
+def no_back_off(story: Story) -> str:
+    for number in range(20):
+        job, at_ms = f"x{number}", 20_000 + 100 * number
+        story.admit(job, at_ms)
+        story.tell(at_ms + 2, "start", 1, job=job, attempt=1)
+        story.tell(at_ms + 10, "end", 1, job=job, attempt=1, how="raised", backoff=0.05)
+        story.do(job, at_ms + (34 if number else 36), 1, attempt=2)
+    return "early: 19 of 20 attempts"
+
+
 def result_missing(story: Story) -> str:
     story.admit("x", 100, kept=60.0)
     story.do("x", 200, 1)
@@ -337,7 +362,7 @@ PLANTS: list[Callable[[Story], str]] = [
     lost_long_after_any_fault, lost_after_the_last_fault_was_over, lost_of_those_that_must_not_be, phantom,
     acknowledged_out_of_nothing, duplicated, overlapping, overlapping_with_one_that_is_stopped, wrong, unfinished,
     deeper, late, late_after_all_were_hit, not_reached, dead_and_not_expected, dead_too_often, out_of_order,
-    last_in_first_out,
+    last_in_first_out, earlier_than_its_delay, earlier_than_it_asked_for, no_back_off,
     result_missing, result_that_nobody_asked_for, result_wrong, keys_amiss,
 ]  # fmt: skip
 

@@ -98,6 +98,17 @@ def test_line_cut_by_a_kill_is_passed_over_and_any_other_that_is_none_is_named(t
         list(events(tmp_path))
 
 
+def test_attempt_that_raises_says_when_the_next_may_start_and_one_that_returns_does_not(tmp_path: Path) -> None:
+    recorder = Recorder(tmp_path, "worker")
+    with pytest.raises(ValueError, match="once"), recorder.running("a", 1, delay=0.1, backoff=0.2):
+        raise ValueError("once")
+    with recorder.running("a", 2, delay=0.1, backoff=0.2):
+        pass
+
+    ends = [event for event in events(tmp_path) if event.e == "end"]
+    assert [(end.how, end.delay, end.backoff) for end in ends] == [("raised", 0.1, 0.2), ("returned", 0.0, 0.0)]
+
+
 def test_depth_and_run_come_back_as_written(tmp_path: Path) -> None:
     assert list(depths(tmp_path)) == []
     DepthRecorder(tmp_path).sample(12, 3, 10)

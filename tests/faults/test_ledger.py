@@ -189,6 +189,41 @@ def test_only_what_waited_well_before_is_overtaken(told: Told) -> None:
     assert (told.ledger.order.inversions, told.ledger.order.first) == (1, ("c", "b"))
 
 
+@pytest.mark.parametrize(("started_ms", "early"), [(1_094, True), (1_095, False)])
+def test_job_that_starts_before_its_delay_is_over_is_early_but_for_the_clocks(
+    told: Told, started_ms: int, early: bool
+) -> None:
+    told(100, "attempt", 9, job="b", delay=1.0)
+    told(110, "ack", 9, job="b", id="id-b")
+    told(started_ms, "start", 1, job="b", attempt=1)
+
+    assert (told.ledger.jobs["b"].early != (0, 0)) == early
+
+
+@pytest.mark.parametrize(("fault", "early"), [("kill -9 redis", False), ("CLIENT KILL", True)])
+def test_job_is_early_before_what_its_last_attempt_asked_for_unless_redis_may_have_forgotten(
+    told: Told, fault: str, early: bool
+) -> None:
+    told(10, "start", 1, job="a", attempt=1)
+    told(20, "end", 1, job="a", attempt=1, how="raised", delay=0.1)
+    told(25, "fault", what=fault)
+    told(30, "heal", what=fault)
+    told(110, "start", 1, job="a", attempt=2)
+
+    assert (told.ledger.jobs["a"].early != (0, 0)) == early
+
+
+def test_back_off_is_drawn_so_half_of_the_waits_are_below_half_of_it(told: Told) -> None:
+    for number, wait_ms in enumerate((0, 24, 25, 50)):
+        job = f"b{number}"
+        told.admit(job, 100 * number)
+        told(100 * number + 1, "start", 1, job=job, attempt=1)
+        told(100 * number + 2, "end", 1, job=job, attempt=1, how="raised", backoff=0.05)
+        told(100 * number + 2 + wait_ms, "start", 1, job=job, attempt=2)
+
+    assert (told.ledger.backoffs, told.ledger.hasty) == (4, 2)
+
+
 @pytest.mark.parametrize(("brought_ms", "overtaken"), [(100, 0), (101, 1)])
 def test_of_equals_that_came_first_which_was_in_before_the_other_was_brought(
     told: Told, brought_ms: int, overtaken: int

@@ -241,6 +241,7 @@ HOUR_S = 3600.0
     short=evolve(SHORT, duration=0.5, workers=4, slots=10),
     needs=clock.lacking,
     recovers=True,
+    early=None,
     reached=("clock stepped ahead", "clock stepped back", "kill -9 worker", "stats: crashed"),
 )
 def clock_steps(rig: Rig) -> None:
