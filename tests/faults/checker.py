@@ -6,7 +6,8 @@ refused        the enqueue raised, and the job is certainly not in; indeterminat
 succeeded      at least one effect
 lost           acknowledged, no effect, and nowhere: neither among the dead letters nor still in the queue
 phantom        started or acknowledged, and never attempted
-duplicated     more than one effect; overlapping: two of its attempts ran at one time, in processes that were alive
+duplicated     more than one effect; unexplained: and no fault is the reason, see doubles.py
+overlapping    two of its attempts ran at one time, in processes that were alive
 wrong          refused, and started nevertheless
 early          started before its delay was over, or that which its last attempt asked for
 unfinished     still in the queue at the end of the drain
@@ -18,14 +19,15 @@ kind, names the job, and tells the evidence; a run without findings is ok.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 
 from attrs import frozen
 
+from tests.faults.doubles import Doubles
 from tests.faults.history import Depth, Event, Run, depths, events, read_run
-from tests.faults.ledger import Entry, Ledger
+from tests.faults.ledger import Attempt, Entry, Ledger
 
 SHOWN = 10
 """Findings of one kind that are told one by one; of the others there is the number."""
@@ -69,6 +71,8 @@ class Verdict:
     max_over: int
     """By how much the depth was above the capacity at most."""
     early: int = 0
+    unexplained: int = 0
+    """Of the duplicated, those of which no fault explains the second effect."""
 
     def recovery_s(self, share: float) -> float | None:
         """Return the time that *share* of the recoveries did not exceed (0.5, 0.99, 1); None if there was none."""
@@ -102,7 +106,8 @@ def check(history: Iterable[Event], run: Run, samples: Iterable[Depth] = ()) -> 
     max_depth, max_over = _depth(samples)
     jobs = ledger.jobs.values()
     recovery_ms = tuple(sorted(round(recovery.seconds * 1000) for recovery in ledger.recoveries))
-    findings = tuple(_Findings(ledger, run, max_over).all())
+    unexplained = {job.job: attempts for job, attempts in Doubles(ledger, run.expect).all()}
+    findings = tuple(_Findings(ledger, run, max_over, unexplained).all())
     return Verdict(
         ok=not findings,
         findings=findings,
@@ -130,6 +135,7 @@ def check(history: Iterable[Event], run: Run, samples: Iterable[Depth] = ()) -> 
         early=_count(jobs, lambda job: job.early[0] > 0),
         max_depth=max_depth,
         max_over=max_over,
+        unexplained=len(unexplained),
     )
 
 
@@ -160,7 +166,7 @@ def misses_result(job: Entry) -> bool:
     """
     if not job.kept or not job.effects or job.dead or job.waiting or job.result in ("right", "wrong"):
         return False
-    return not job.result_at or job.result_at <= job.last_effect[0] + int(job.kept * 1e9)
+    return not job.result_at or job.result_at <= job.done[-1].effect_at + int(job.kept * 1e9)
 
 
 def _count(jobs: Iterable[Entry], condition: Callable[[Entry], bool]) -> int:
@@ -186,11 +192,12 @@ def _depth(samples: Iterable[Depth]) -> tuple[int, int]:
 class _Findings:
     """What of a run is not as it must be, kind by kind."""
 
-    def __init__(self, ledger: Ledger, run: Run, max_over: int) -> None:
+    def __init__(self, ledger: Ledger, run: Run, max_over: int, unexplained: Mapping[str, Sequence[Attempt]]) -> None:
         self.ledger = ledger
         self.run = run
         self.expect = run.expect
         self.max_over = max_over
+        self.unexplained = unexplained
 
     def all(self) -> Iterator[str]:
         jobs = self.ledger.jobs.values()
@@ -206,6 +213,9 @@ class _Findings:
         yield from self._beyond("phantom", expect.phantom, filter(is_phantom, jobs), self._last)
         yield from self._beyond(
             "duplicated", expect.duplicated, (job for job in jobs if job.effects > 1), self._effects
+        )
+        yield from self._beyond(
+            "unexplained", expect.unexplained, (job for job in jobs if job.job in self.unexplained), self._in_vain
         )
         yield from self._beyond(
             "overlapping", expect.overlapping, (job for job in jobs if job.overlap[0]), self._overlap
@@ -290,9 +300,13 @@ class _Findings:
         return f"{acknowledged}; {done}; last: {job.last} in process {job.last_pid} at {self._at(job.last_at)}"
 
     def _effects(self, job: Entry) -> str:
-        (first_at, first_pid), (last_at, last_pid) = job.first_effect, job.last_effect
-        ends = f"first in process {first_pid} at {self._at(first_at)}, last in {last_pid} at {self._at(last_at)}"
-        return f"{job.effects} effects, {ends}"
+        first, last = job.done[0], job.done[-1]
+        began = f"first in process {first.pid} at {self._at(first.effect_at)}"
+        return f"{job.effects} effects, {began}, last in {last.pid} at {self._at(last.effect_at)}"
+
+    def _in_vain(self, job: Entry) -> str:
+        had = (f"in process {each.pid} at {self._at(each.effect_at)}" for each in self.unexplained[job.job])
+        return f"effects {', '.join(had)}, and no fault hit any of these attempts but the last"
 
     def _overlap(self, job: Entry) -> str:
         at, pid, other = job.overlap

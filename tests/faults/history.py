@@ -105,6 +105,12 @@ class Expect(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     phantom: int = 0
     duplicated: int | None = None
     """Jobs with more than one effect. At least once is what is promised: bounded only where a scenario can."""
+    unexplained: int | None = 0
+    """Jobs of which more than one effect has no fault as its reason: one that hit its worker, or one of these:"""
+    doubled_by: tuple[str, ...] = ()
+    """Faults that hit all, and take from workers what they run, or from Redis what was recorded."""
+    doubled_within_s: float = 0.0
+    """How long before such a fault an outcome may have been recorded that it took."""
     overlapping: int | None = 0
     """Jobs of which two attempts ran at one time: None where a worker is stopped or hung beyond its lease, else 0."""
     missing: int | None = 0

@@ -20,6 +20,17 @@ FORGETFUL = ("kill -9 redis", "kill -9 master", "failover")
 """After these Redis may have forgotten what an attempt asked for."""
 
 
+@define(eq=False)
+class Attempt:
+    """An attempt of a job: its process, its number, and when it started, had its effect and ended (ns, 0: never)."""
+
+    pid: int
+    number: int
+    started_at: int
+    effect_at: int = 0
+    ended_at: int = 0
+
+
 @define
 class Entry:
     """One job: how often each thing happened to it, and the times that findings tell as evidence (ns, 0: never)."""
@@ -39,9 +50,9 @@ class Entry:
     claimed: bool = False
     """A worker that a fault hit held it before it had ever started: it keeps its place, and may come late."""
     effects: int = 0
-    first_effect: tuple[int, int] = (0, 0)
-    """When, and in which process."""
-    last_effect: tuple[int, int] = (0, 0)
+    done: list[Attempt] = field(factory=list)
+    """The attempts that had an effect."""
+    latest: Attempt | None = None
     overlap: tuple[int, int, int] = (0, 0, 0)
     """Of the first two attempts that ran at one time: when the second started, in which process, beside which."""
     dead: str = ""
@@ -75,6 +86,8 @@ class Fault:
     pid: int
     began: int
     ended: int
+    ids: tuple[str, ...] = ()
+    """The jobs that Redis held for the process: claimed and not started, running, or done and not settled."""
 
 
 @define
@@ -106,6 +119,8 @@ class Ledger:
 
     jobs: dict[str, Entry] = field(factory=dict)
     faults: list[Fault] = field(factory=list)
+    deaths: list[Fault] = field(factory=list)
+    """Processes that ended, for whatever cause."""
     recoveries: list[Recovery] = field(factory=list)
     order: Order = field(factory=Order)
     backoffs: int = 0
@@ -117,8 +132,8 @@ class Ledger:
     _raised: dict[str, Event] = field(factory=dict)
     """Job -> the end of its last attempt, which raised."""
     _by_id: dict[str, str] = field(factory=dict)
-    _open: dict[str, list[tuple[int, int]]] = field(factory=dict)
-    """Job -> its attempts that run: process, attempt."""
+    _open: dict[str, list[Attempt]] = field(factory=dict)
+    """Job -> its attempts that run."""
     _running: dict[int, set[str]] = field(factory=dict)
     """Process -> jobs that it runs."""
     _killed: dict[int, int] = field(factory=dict)
@@ -169,12 +184,13 @@ class Ledger:
             self.recoveries.append(Recovery(entry.job, hit.fault.what, hit.at, event.t))
         beside = self._open.get(entry.job, [])
         if beside and not entry.overlap[0]:
-            entry.overlap = (event.t, event.pid, beside[-1][0])
+            entry.overlap = (event.t, event.pid, beside[-1].pid)
+        entry.latest = attempt = Attempt(event.pid, event.attempt, event.t)
         killed_at = self._killed.get(event.pid)
         if killed_at is not None and event.t - killed_at < LAST_WORDS_NS:
             self._strike(entry.job, Fault(FATAL, event.pid, killed_at, killed_at), event.t)
             return
-        self._open[entry.job] = [*beside, (event.pid, event.attempt)]
+        self._open[entry.job] = [*beside, attempt]
         self._running.setdefault(event.pid, set()).add(entry.job)
 
     def _look_whether_early(self, event: Event, entry: Entry) -> None:
@@ -193,13 +209,14 @@ class Ledger:
 
     def _effect(self, event: Event, entry: Entry) -> None:
         entry.effects += 1
-        entry.last_effect = (event.t, event.pid)
-        if entry.effects == 1:
-            entry.first_effect = entry.last_effect
+        running = [each for each in self._open.get(entry.job, ()) if _is(each, event)]
+        attempt = running[-1] if running else Attempt(event.pid, event.attempt, event.t)
+        attempt.effect_at = event.t
+        entry.done.append(attempt)
 
     def _end(self, event: Event, entry: Entry) -> None:
-        self._close(entry.job, event.pid, event.attempt)
-        if event.how == "raised" and entry.job not in self._open:
+        ended = self._close(event)
+        if event.how == "raised" and ended is not None and ended is entry.latest:
             self._raised[entry.job] = event
         hit = self._hits.get(entry.job)
         if hit is not None and event.how != "interrupted" and hit.fault.what != FATAL and hit.at < event.t:
@@ -215,7 +232,7 @@ class Ledger:
         entry.waiting = True
 
     def _fault(self, event: Event) -> None:
-        fault = Fault(event.what, event.pid, event.t, event.t)
+        fault = Fault(event.what, event.pid, event.t, event.t, event.ids)
         self.faults.append(fault)
         self._unhealed.setdefault(event.what, []).append(fault)
         if event.what in FORGETFUL:
@@ -242,6 +259,7 @@ class Ledger:
 
     def _died(self, event: Event) -> None:
         fault = Fault("died", event.pid, event.t, event.t)
+        self.deaths.append(fault)
         for job in self._running.get(event.pid, ()):
             self._strike(job, fault, event.t)
         self._end_of_process(event.pid)
@@ -256,23 +274,31 @@ class Ledger:
 
     def _end_of_process(self, pid: int) -> None:
         for job in self._running.pop(pid, ()):
-            left = [attempt for attempt in self._open.get(job, ()) if attempt[0] != pid]
+            left = [attempt for attempt in self._open.get(job, ()) if attempt.pid != pid]
             self._keep(job, left)
 
-    def _close(self, job: str, pid: int, attempt: int) -> None:
-        beside = self._open.get(job)
-        if beside is None or (pid, attempt) not in beside:
-            return
-        beside.remove((pid, attempt))
-        self._keep(job, beside)
-        if not any(other == pid for other, _ in beside):
-            self._running[pid].discard(job)
+    def _close(self, event: Event) -> Attempt | None:
+        """End the attempt that *event* tells the end of, and return it; None: none runs."""
+        beside = self._open.get(event.job, [])
+        attempt = next((each for each in beside if _is(each, event)), None)
+        if attempt is None:
+            return None
+        attempt.ended_at = event.t
+        beside.remove(attempt)
+        self._keep(event.job, beside)
+        if not any(other.pid == event.pid for other in beside):
+            self._running[event.pid].discard(event.job)
+        return attempt
 
-    def _keep(self, job: str, attempts: list[tuple[int, int]]) -> None:
+    def _keep(self, job: str, attempts: list[Attempt]) -> None:
         if attempts:
             self._open[job] = attempts
         else:
             self._open.pop(job, None)
+
+
+def _is(attempt: Attempt, event: Event) -> bool:
+    return (attempt.pid, attempt.number) == (event.pid, event.attempt)
 
 
 _OF_JOBS = {

@@ -210,8 +210,24 @@ def acknowledged_out_of_nothing(story: Story) -> str:
 
 
 def duplicated(story: Story) -> str:
+    story.expect(unexplained=None)
     story.do("j0", 5_100, 2, attempt=2)
     return "duplicated: "
+
+
+def unexplained(story: Story) -> str:
+    story.expect(duplicated=None)
+    story.do("j0", 5_100, 2, attempt=2)
+    return "unexplained: j0 (id-j0): effects in process 1 at "
+
+
+def done_twice_after_it_was_taken_back(story: Story) -> str:
+    story.expect(duplicated=None)
+    story.admit("x", 100)
+    story.kill("x", 200, 1, after_effect=True)
+    story.do("x", 1_000, 1, attempt=2)
+    story.do("x", 1_100, 2, attempt=3)
+    return "unexplained: x (id-x): effects in process 1 at "
 
 
 def overlapping(story: Story) -> str:
@@ -360,7 +376,8 @@ def evolve_run(run: Run, **changes: object) -> Run:
 PLANTS: list[Callable[[Story], str]] = [
     lost, lost_after_its_start, lost_that_was_done_by_its_producers_word_only, lost_long_before_any_fault,
     lost_long_after_any_fault, lost_after_the_last_fault_was_over, lost_of_those_that_must_not_be, phantom,
-    acknowledged_out_of_nothing, duplicated, overlapping, overlapping_with_one_that_is_stopped, wrong, unfinished,
+    acknowledged_out_of_nothing, duplicated, unexplained, done_twice_after_it_was_taken_back,
+    overlapping, overlapping_with_one_that_is_stopped, wrong, unfinished,
     deeper, late, late_after_all_were_hit, not_reached, dead_and_not_expected, dead_too_often, out_of_order,
     last_in_first_out, earlier_than_its_delay, earlier_than_it_asked_for, no_back_off,
     result_missing, result_that_nobody_asked_for, result_wrong, keys_amiss,

@@ -143,6 +143,7 @@ STRUCK = tuple(f"tampered: {tamper.__name__.strip('_')}" for tamper in TAMPERS)
     full=FULL,
     dead={"bad_record": 1_000_000},  # which ones is looked at one by one
     overlapping=None,
+    doubled_by=("tampered: call",),
     reached=("records damaged", "records told as bad", "fsck repaired", *STRUCK),
 )
 def tamper(rig: Rig) -> None:

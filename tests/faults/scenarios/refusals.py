@@ -94,6 +94,7 @@ EVICTS = "an evicting policy may drop jobs"
     lost=None,
     missing=None,
     overlapping=None,
+    doubled_by=("evicting",),
     reached=("warned at the start", "warned live", "keys evicted"),
 )
 def evicting_policy(rig: Rig) -> None:

@@ -45,6 +45,7 @@ REPLICATED = "d"
     lost_within_s=2.0,
     lost_after_s=HEARD_S,
     never_lost=REPLICATED,
+    doubled_by=("kill -9 master", "failover"),
     overlapping=None,
     reached=("kill -9 master", "links to the replica cut", "failover"),
 )

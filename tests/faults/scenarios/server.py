@@ -61,6 +61,8 @@ def kill_redis_everysec(rig: Rig) -> None:
     lost=None,
     missing=None,
     lost_within_s=POWER_S + SLACK_S,
+    doubled_by=("kill -9 redis",),
+    doubled_within_s=POWER_S + SLACK_S,
     overlapping=None,
     reached=("kill -9 redis", "bytes of the AOF lost", "stale calls"),
 )
@@ -82,6 +84,8 @@ def power_loss(rig: Rig) -> None:
     lost=None,
     missing=None,
     lost_within_s=2 * SLACK_S,
+    doubled_by=("kill -9 redis",),
+    doubled_within_s=2 * SLACK_S,
     overlapping=None,
     reached=("kill -9 redis", "bytes of the AOF lost", "AOF truncated by Redis", "stale calls"),
 )
