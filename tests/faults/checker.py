@@ -12,7 +12,8 @@ wrong          refused, and started nevertheless
 early          started before its delay was over, or that which its last attempt asked for
 unfinished     still in the queue at the end of the drain
 missing result the job succeeded, its result was to be kept until now and longer, and is not there; wrong: is another
-recovery       from the fault that hit an attempt of a job to its next start; from its end, if it hit all (Redis, say)
+recovery       from the fault that hit an attempt of a job to its next start; or, if a later one hit all for a while
+               before that start (Redis away, say), from its end
 
 `check` is pure: events, samples and what was expected in, a `Verdict` out. Each finding is a line that begins with its
 kind, names the job, and tells the evidence; a run without findings is ok.
@@ -273,10 +274,12 @@ class _Findings:
         bound = self.expect.recovery_s
         if bound is None:
             return
+        if not self.ledger.recoveries:
+            yield "no recovery: no job was hit and started again, so the run shows nothing about how soon it does"
         late = sorted((r for r in self.ledger.recoveries if r.seconds > bound), key=lambda r: -r.seconds)
         for recovery in islice(late, SHOWN):
-            hit = f"hit by {recovery.fault} at {self._at(recovery.hit_at)}"
-            again = f"started again {recovery.seconds:.3f} s later, at most {bound:g} s expected"
+            hit = f"hit by {recovery.fault}"
+            again = f"started again {recovery.seconds:.3f} s after {self._at(recovery.from_at)}, {bound:g} s expected"
             yield f"late: {self._named(self.ledger.jobs[recovery.job])}: {hit}, {again}"
         if len(late) > SHOWN:
             yield f"late: {len(late)} of {len(self.ledger.recoveries)} recoveries in all"

@@ -121,6 +121,7 @@ class Expect(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     dead: dict[str, int] = {}
     """Reason of a dead letter -> how many of it there may be. A reason that is not here is a finding."""
     recovery_s: float | None = None
+    """How soon a job starts again that a fault hit. A run without any recovery shows nothing of it: a finding."""
     depth_over: int | None = None
     """How far above the capacity the depth may go: what was running."""
     inversions: int | None = None

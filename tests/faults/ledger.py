@@ -16,6 +16,8 @@ LAST_WORDS_NS = 1_000_000_000
 
 EARLY_NS = 5_000_000
 """Two clocks, and one of whole milliseconds: a job that starts so much too early does not."""
+A_WHILE_NS = 100_000_000
+"""What hit all for so long kept jobs from being recovered meanwhile; what was over at once did not."""
 FORGETFUL = ("kill -9 redis", "kill -9 master", "failover")
 """After these Redis may have forgotten what an attempt asked for."""
 
@@ -92,17 +94,17 @@ class Fault:
 
 @define
 class Recovery:
-    """A job that a fault hit started again: so long after the hit."""
+    """A job that a fault hit started again: so long after the hit, or after the end of what hit all meanwhile."""
 
     job: str
     fault: str
-    hit_at: int
+    from_at: int
     started_at: int
 
     @property
     def seconds(self) -> float:
         """Return how long it took."""
-        return (self.started_at - self.hit_at) / 1e9
+        return (self.started_at - self.from_at) / 1e9
 
 
 @define
@@ -111,6 +113,8 @@ class _Hit:
 
     fault: Fault
     at: int
+    claimed: bool = False
+    """The process held the job and had not started it: if it does so yet, that is no recovery."""
 
 
 @define
@@ -129,6 +133,8 @@ class Ledger:
     """Of these, so many waited for less than half of what it may be at most: half of them, if it is uniform."""
     began: int = 0
     _forgot_at: int = 0
+    _healed_at: int = 0
+    """When the last fault ended that hit all for a while."""
     _raised: dict[str, Event] = field(factory=dict)
     """Job -> the end of its last attempt, which raised."""
     _by_id: dict[str, str] = field(factory=dict)
@@ -179,9 +185,7 @@ class Ledger:
         if not entry.started_at:
             entry.started_at = event.t
             self.order.start(entry)
-        hit = self._hits.pop(entry.job, None)
-        if hit is not None:
-            self.recoveries.append(Recovery(entry.job, hit.fault.what, hit.at, event.t))
+        self._look_for_recovery(event)
         beside = self._open.get(entry.job, [])
         if beside and not entry.overlap[0]:
             entry.overlap = (event.t, event.pid, beside[-1].pid)
@@ -192,6 +196,24 @@ class Ledger:
             return
         self._open[entry.job] = [*beside, attempt]
         self._running.setdefault(event.pid, set()).add(entry.job)
+
+    def _is_recorded(self, fault: Fault, end: Event) -> bool:
+        """Return whether the outcome of an attempt that *fault* had hit was recorded, as far as one can tell.
+
+        It is not while the fault of its process goes on. One that hits all may not let it pass either; but then the
+        next attempt of a job that raised is no recovery.
+        """
+        goes_on = fault.what == FATAL or fault in self._unhealed.get(fault.what, ())
+        return not goes_on or (not fault.pid and end.how == "raised")
+
+    def _look_for_recovery(self, event: Event) -> None:
+        """Note that a job that was hit starts again; its process may start what it had claimed: that is nothing yet."""
+        hit = self._hits.get(event.job)
+        if hit is not None and hit.claimed and hit.fault.pid == event.pid:
+            return
+        if hit is not None:
+            del self._hits[event.job]
+            self.recoveries.append(Recovery(event.job, hit.fault.what, max(hit.at, self._healed_at), event.t))
 
     def _look_whether_early(self, event: Event, entry: Entry) -> None:
         """Note a start before the job's time: that of its enqueue, or that which its last attempt asked for."""
@@ -219,7 +241,7 @@ class Ledger:
         if event.how == "raised" and ended is not None and ended is entry.latest:
             self._raised[entry.job] = event
         hit = self._hits.get(entry.job)
-        if hit is not None and event.how != "interrupted" and hit.fault.what != FATAL and hit.at < event.t:
+        if hit is not None and event.how != "interrupted" and hit.at < event.t and self._is_recorded(hit.fault, event):
             del self._hits[entry.job]  # the fault did not end the attempt: if the job starts again, that is no recovery
 
     def _dead(self, event: Event, entry: Entry) -> None:
@@ -238,9 +260,12 @@ class Ledger:
         if event.what in FORGETFUL:
             self._forgot_at = event.t
         struck = self._running.get(event.pid, ()) if event.pid else [job for job, open_ in self._open.items() if open_]
-        held = [self._by_id.get(id, id) for id in event.ids]
-        for job in [*struck, *held]:
+        for job in list(struck):
             self._strike(job, fault, event.t)
+        held = [job for job in (self._by_id.get(id, id) for id in event.ids) if job not in struck]
+        for job in held:
+            latest = self.jobs[job].latest if job in self.jobs else None
+            self._strike(job, fault, event.t, claimed=latest is None or latest.pid != event.pid)
         for job in held:
             if job in self.jobs and not self.jobs[job].started_at:
                 self.jobs[job].claimed = True
@@ -253,6 +278,8 @@ class Ledger:
         healed = set(self._unhealed.pop(event.what, ()))
         for fault in healed:
             fault.ended = event.t
+            if not fault.pid and fault.ended - fault.began > A_WHILE_NS:
+                self._healed_at = event.t
         for hit in self._hits.values():
             if not hit.fault.pid and hit.fault in healed:
                 hit.at = event.t
@@ -265,12 +292,12 @@ class Ledger:
         self._end_of_process(event.pid)
         self._killed.pop(event.pid, None)  # the pid may be another process's from now on
 
-    def _strike(self, job: str, fault: Fault, at: int) -> None:
+    def _strike(self, job: str, fault: Fault, at: int, *, claimed: bool = False) -> None:
         """Start the clock of *job*, unless the same goes on: what is repeated every 100 ms would start it for ever."""
         old = self._hits.get(job)
         goes_on = old is not None and old.fault.ended == old.fault.began and old.fault.pid == fault.pid
         if old is None or not goes_on or old.fault.what != fault.what:
-            self._hits[job] = _Hit(fault, at)
+            self._hits[job] = _Hit(fault, at, claimed)
 
     def _end_of_process(self, pid: int) -> None:
         for job in self._running.pop(pid, ()):

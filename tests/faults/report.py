@@ -114,7 +114,11 @@ def _recovery(some: list[Result]) -> str:
 
 
 def _bound(some: list[Result]) -> str:
-    return ", ".join(sorted({f"{bound:.1f}" for result in some if (bound := result.run.expect.recovery_s) is not None}))
+    """Say within what jobs had to be recovered; - if that is not bounded, and that none was if so it is."""
+    bounds = sorted({f"{bound:.1f}" for result in some if (bound := result.run.expect.recovery_s) is not None})
+    if any(result.verdict.recovery_ms for result in some):
+        return ", ".join(bounds) or "-"
+    return "not measured" if bounds else "nothing to recover"
 
 
 def _inversions(some: list[Result]) -> str:

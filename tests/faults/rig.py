@@ -288,7 +288,7 @@ class Rig:
     def term_worker(self, number: int, what: str = "SIGTERM worker") -> None:
         """SIGTERM; wait for it with `wait_worker`."""
         worker = self.workers[number]
-        self._note(what, f"pid {worker.pid}")
+        self.note(what, f"pid {worker.pid}")
         worker.term()
 
     def wait_worker(self, number: int, seconds: float) -> int | None:
@@ -449,7 +449,7 @@ class Rig:
 
     def kill_producer(self, number: int) -> None:
         """SIGKILL."""
-        self._note("kill -9 producer", str(number))
+        self.note("kill -9 producer", str(number))
         self.producers[number].kill()
 
     def log_has(self, text: str) -> int:

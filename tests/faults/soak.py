@@ -1,7 +1,7 @@
 """A random soak: for so many minutes, one fault after another, some on top of others, chosen by a seed.
 
 What is chosen, and how long it lasts, is the same for a seed; when it meets which job is not. Every fault here is one
-after which nothing may be lost.
+after which nothing may be lost, and after which what a worker ran when it was hit runs again within the promised time.
 """
 
 import time
@@ -13,7 +13,7 @@ from attrs import evolve, frozen
 
 from tests.faults.history import Expect, Run
 from tests.faults.rig import Rig, Setup
-from tests.faults.scenarios.scenario import run_once
+from tests.faults.scenarios.scenario import MARGIN_S, run_once
 
 Move = Callable[[Rig], None]
 
@@ -150,7 +150,8 @@ MOVES: tuple[Move, ...] = (
     _kill_redis_while_slow,
 )
 
-SETUP = Setup(jobs=0, duration=0.3, wait_timeout=4.0, fsync="always", drain=90.0)
+SETUP = Setup(jobs=0, duration=0.3, priorities=(0.0,), wait_timeout=4.0, fsync="always", drain=90.0)
+"""More than half a rig can do, so that a backlog grows: of one priority, since recovery is bounded."""
 
 
 @frozen
@@ -163,7 +164,10 @@ class Soak:
 
     def run(self, folder: Path, *, seed: int = 1, short: bool = False, jobs: int | None = None) -> Run:
         """Run it in *folder*; *short* and *jobs* say nothing to it."""
-        expect = Expect(overlapping=None, reached=("kill -9 worker",) if self.minutes >= 2 else ())
+        expect = Expect(overlapping=None)
+        if self.minutes >= 2:  # else no worker may be hit
+            bound_s = round(self.full.lease * 4 / 3 + MARGIN_S, 3)
+            expect = Expect(overlapping=None, recovery_s=bound_s, reached=("kill -9 worker",))
         setup = evolve(self.full, seconds=60 * self.minutes)
         command = f"python -m tests.faults --minutes {self.minutes:g} --seed {seed}"
         return run_once(folder, setup, self._act, self.name, expect, seed=seed, short=short, command=command)

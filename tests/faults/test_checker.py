@@ -123,7 +123,8 @@ def stories(draw: st.DrawFn) -> Story:
     depth = st.integers(0, 12)
     story.samples = [Depth(t, draw(depth), 2, 10) for t in range(draw(st.integers(0, 3)))]
     story.expect(
-        duplicated=story.duplicated, dead={"worker_lost": story.dead}, recovery_s=BOUND_S, depth_over=2,
+        duplicated=story.duplicated, dead={"worker_lost": story.dead}, depth_over=2,
+        recovery_s=BOUND_S if story.recovered else None,
         inversions=0, reached=("fault",),
     )  # fmt: skip
     return story
@@ -265,7 +266,14 @@ def deeper(story: Story) -> str:
     return "depth: 3 jobs above the capacity, at most 2"
 
 
+def nothing_recovered(story: Story) -> str:
+    story.events = [event for event in story.events if event.job == "j0" and event.e != "result"]
+    story.expect(recovery_s=BOUND_S)
+    return "no recovery: no job was hit"
+
+
 def late(story: Story) -> str:
+    story.expect(recovery_s=BOUND_S)
     story.admit("x", 100)
     story.kill("x", 200, 1, after_effect=False)
     story.do("x", 220 + 3_010, 1, attempt=2)
@@ -273,6 +281,7 @@ def late(story: Story) -> str:
 
 
 def late_after_all_were_hit(story: Story) -> str:
+    story.expect(recovery_s=BOUND_S)
     story.admit("x", 100)
     story.tell(200, "start", 1, job="x", attempt=1)
     story.tell(210, "fault", 0, what="kill redis")
@@ -378,8 +387,8 @@ PLANTS: list[Callable[[Story], str]] = [
     lost_long_after_any_fault, lost_after_the_last_fault_was_over, lost_of_those_that_must_not_be, phantom,
     acknowledged_out_of_nothing, duplicated, unexplained, done_twice_after_it_was_taken_back,
     overlapping, overlapping_with_one_that_is_stopped, wrong, unfinished,
-    deeper, late, late_after_all_were_hit, not_reached, dead_and_not_expected, dead_too_often, out_of_order,
-    last_in_first_out, earlier_than_its_delay, earlier_than_it_asked_for, no_back_off,
+    deeper, nothing_recovered, late, late_after_all_were_hit, not_reached, dead_and_not_expected,
+    dead_too_often, out_of_order, last_in_first_out, earlier_than_its_delay, earlier_than_it_asked_for, no_back_off,
     result_missing, result_that_nobody_asked_for, result_wrong, keys_amiss,
 ]  # fmt: skip
 

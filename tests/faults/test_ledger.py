@@ -137,10 +137,60 @@ def test_clock_of_a_stopped_worker_runs_from_the_stop_though_it_goes_on_later(to
 def test_attempt_that_ends_by_itself_after_a_fault_was_not_ended_by_it(told: Told, how: str) -> None:
     told(10, "start", 1, job="a", attempt=1)
     told(20, "fault", what="CLIENT KILL")
+    told(20, "heal", what="CLIENT KILL")
     told(30, "end", 1, job="a", attempt=1, how=how)
     told(5_000, "start", 1, job="a", attempt=2)
 
     assert told.recoveries == []
+
+
+@pytest.mark.parametrize("how", ["returned", "raised"])
+@pytest.mark.parametrize(("healed_ms", "recovered"), [(2_000, []), (20_000, [("a", "black hole", 2.98)])])
+def test_what_a_worker_finishes_while_it_is_cut_off_is_recovered_from_when_it_was(
+    told: Told, how: str, healed_ms: int, recovered: list[tuple[str, str, float]]
+) -> None:
+    told(10, "start", 1, job="a", attempt=1)
+    told(20, "fault", 1, what="black hole")
+    if healed_ms < 2_500:
+        told(healed_ms, "heal", what="black hole")
+    told(2_500, "end", 1, job="a", attempt=1, how=how)
+    told(3_000, "start", 2, job="a", attempt=2)
+
+    assert told.recoveries == recovered
+
+
+def test_next_attempt_of_a_job_that_raised_while_redis_was_away_is_no_recovery(told: Told) -> None:
+    told(10, "start", 1, job="a", attempt=1)
+    told(20, "fault", what="kill -9 redis")
+    told(30, "end", 1, job="a", attempt=1, how="raised")
+    told(900, "heal", what="kill -9 redis")
+    told(1_000, "start", 1, job="a", attempt=2)
+
+    assert told.recoveries == []
+
+
+def test_what_a_stopped_worker_had_claimed_is_recovered_by_another_and_not_by_itself(told: Told) -> None:
+    told.admit("b")
+    told(20, "fault", 1, what="SIGSTOP", ids=("id-a", "id-b"))
+    told(3_000, "start", 2, job="a", attempt=1)
+    told(4_000, "heal", what="SIGSTOP")
+    told(4_001, "start", 1, job="b", attempt=1)
+
+    assert told.recoveries == [("a", "SIGSTOP", 2.98)]
+
+
+@pytest.mark.parametrize(("healed_ms", "took_s"), [(99, 2.98), (121, 2.879), (4_000, 2.98)])
+def test_clock_of_a_worker_that_was_hit_runs_from_the_end_of_what_hit_all_for_a_while(
+    told: Told, healed_ms: int, took_s: float
+) -> None:
+    told(10, "start", 1, job="a", attempt=1)
+    told(20, "fault", what="redis away")
+    told(20, "fault", 1, what="kill -9")
+    if healed_ms < 3_000:
+        told(healed_ms, "heal", what="redis away")
+    told(3_000, "start", 2, job="a", attempt=2)
+
+    assert told.recoveries == [("a", "kill -9", took_s)]
 
 
 def test_job_that_was_refused_and_then_taken_is_not_refused(told: Told) -> None:

@@ -102,6 +102,19 @@ def test_jobs_that_were_acknowledged_stand_beside_those_that_were_attempted():
     assert row(table, "| 4 |")[3] == "2 of 3"
 
 
+@pytest.mark.parametrize(
+    ("bound_s", "recovered", "cell"),
+    [(5.0, True, "5.0"), (None, True, "-"), (5.0, False, "not measured"), (None, False, "nothing to recover")],
+)
+def test_bound_stands_beside_what_was_recovered_and_where_nothing_was_it_says_so(
+    bound_s: float | None, recovered: bool, cell: str
+) -> None:
+    run = msgspec.structs.replace(RUN, expect=Expect(recovery_s=bound_s, overlapping=None))
+    history = HISTORY if recovered else [event for event in HISTORY if event.e != "fault"]
+
+    assert row(campaign([Result(run, check(history, run))]), "| 4 |")[-2] == cell
+
+
 def test_short_form_is_not_passed_off_as_the_full_one() -> None:
     assert row(campaign([result(short=True)]), "| 4 |")[-1] == "holds (short form)"
 

@@ -79,7 +79,10 @@ def one(folder: Path, system: System, act: Act, seed: int, short: bool) -> None:
     )
     if system.name == OURS:
         expect = Expect(
-            recovery_s=round(TIMEOUT_S * 4 / 3 + 1, 1), overlapping=None, unexplained=None, reached=(act.reached,)
+            recovery_s=round(TIMEOUT_S * 4 / 3 + 1, 1) if act.recovers else None,
+            overlapping=None,
+            unexplained=None,
+            reached=(act.reached,),
         )
     with Trial(folder, system, programs(system), act.short if short else act.full, seed) as trial:
         act.act(trial)

@@ -19,13 +19,17 @@ SHORT = Load(jobs=200, seconds=8.0, scale=0.4)
 
 @frozen
 class Act:
-    """What is done to a running trial; *reached* must have been met, else the run shows nothing."""
+    """What is done to a running trial; *reached* must have been met, else the run shows nothing.
+
+    *recovers*: it takes jobs from workers, so that some must be seen to start again.
+    """
 
     number: int
     act: Callable[[Trial], None]
     reached: str
     full: Load = FULL
     short: Load = SHORT
+    recovers: bool = False
 
     @property
     def name(self) -> str:
@@ -88,9 +92,9 @@ def lost_replies(trial: Trial) -> None:
 ACTS: dict[int, Act] = {
     act.number: act
     for act in (
-        Act(1, kill_workers, "kill -9 worker"),
-        Act(2, kill_after_effect, "kill -9 itself", evolve(FULL, dies=0.005), evolve(SHORT, dies=0.02)),
-        Act(4, stop_worker, "SIGSTOP worker"),
+        Act(1, kill_workers, "kill -9 worker", recovers=True),
+        Act(2, kill_after_effect, "kill -9 itself", evolve(FULL, dies=0.005), evolve(SHORT, dies=0.02), recovers=True),
+        Act(4, stop_worker, "SIGSTOP worker", recovers=True),
         Act(5, cpu_job, "a job burnt", evolve(FULL, burn=3 * TIMEOUT_S), evolve(SHORT, burn=1.5 * TIMEOUT_S)),
         Act(10, kill_redis, "kill -9 redis", evolve(FULL, fsync="always"), evolve(SHORT, fsync="always")),
         Act(15, debug_sleep, "DEBUG SLEEP"),
