@@ -309,7 +309,7 @@ class _Findings:
 
     def _in_vain(self, job: Entry) -> str:
         had = (f"in process {each.pid} at {self._at(each.effect_at)}" for each in self.unexplained[job.job])
-        return f"effects {', '.join(had)}, and no fault hit any of these attempts but the last"
+        return f"effects {', '.join(had)}, and no fault hit any of these attempts"
 
     def _overlap(self, job: Entry) -> str:
         at, pid, other = job.overlap
