@@ -26,6 +26,7 @@ class Doubles:
         self._of_all = [fault for fault in ledger.faults if not fault.pid]
         self._outages = [fault for fault in self._of_all if fault.ended > fault.began]
         self._forgetful = [fault for fault in self._of_all if fault.what in expect.doubled_by]
+        self._after_ns = int(expect.lost_after_s * 1e9)
         self._within_ns = int(expect.doubled_within_s * 1e9) + RECORDED_NS
 
     def all(self) -> Iterator[tuple[Entry, Sequence[Attempt]]]:
@@ -39,7 +40,7 @@ class Doubles:
     def _is_explained(self, attempt: Attempt, job: Entry) -> bool:
         hits = self._of_process.get(attempt.pid, ())
         return any(self._was_cut_off(attempt, job, fault) for fault in hits) or any(
-            fault.began - self._within_ns <= _end(attempt) and attempt.started_at <= fault.ended
+            fault.began - self._within_ns <= _end(attempt) and attempt.started_at <= fault.ended + self._after_ns
             for fault in self._forgetful
         )
 

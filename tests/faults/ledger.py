@@ -19,7 +19,9 @@ EARLY_NS = 5_000_000
 A_WHILE_NS = 100_000_000
 """What hit all for so long kept jobs from being recovered meanwhile; what was over at once did not."""
 FORGETFUL = ("kill -9 redis", "kill -9 master", "failover")
-"""After these Redis may have forgotten what an attempt asked for."""
+"""While these last Redis may forget what an attempt asked for."""
+LEARNT_NS = 3_000_000_000
+"""A worker may learn so much later that it did, or that another Redis is the master."""
 
 
 @define(eq=False)
@@ -220,7 +222,7 @@ class Ledger:
         raised = self._raised.pop(entry.job, None)
         if raised is None:
             due_at = 0 if entry.started_at else entry.attempted_at + int(entry.delay * 1e9)
-        elif self._forgot_at > raised.t:
+        elif self._forgot_at and raised.t < self._forgot_at + LEARNT_NS:
             return
         else:
             due_at = raised.t + int(raised.delay * 1e9)
@@ -278,6 +280,8 @@ class Ledger:
         healed = set(self._unhealed.pop(event.what, ()))
         for fault in healed:
             fault.ended = event.t
+            if fault.what in FORGETFUL:
+                self._forgot_at = event.t
             if not fault.pid and fault.ended - fault.began > A_WHILE_NS:
                 self._healed_at = event.t
         for hit in self._hits.values():

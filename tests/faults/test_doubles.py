@@ -91,6 +91,22 @@ def test_fault_that_hits_all_explains_nothing_unless_redis_goes_back(told: Told,
     assert told.unexplained(doubled_by=("power loss",), doubled_within_s=1.999) == 1
 
 
+@pytest.mark.parametrize(("after_s", "unexplained"), [(1.0, 1), (2.0, 0)])
+def test_master_that_was_replaced_takes_what_it_is_told_until_its_users_hear_of_it(
+    told: Told, after_s: float, unexplained: int
+) -> None:
+    told(3_000, "fault", what="failover")
+    told(3_500, "heal", what="failover")
+    told.did(5_000, 1, attempt=2)
+    told.did(6_000, 2, attempt=3)
+    told.did(9_000, 2, attempt=4)
+
+    found = [len(effects) for _, effects in Doubles(told.ledger, Expect(doubled_by=("failover",))).all()]
+    assert found == [4]
+    expect = Expect(doubled_by=("failover",), doubled_within_s=2.5, lost_after_s=after_s)
+    assert [len(effects) for _, effects in Doubles(told.ledger, expect).all()] == [2 + unexplained]
+
+
 def test_each_further_effect_needs_a_reason_of_its_own(told: Told) -> None:
     told(120, "fault", 1, what="kill -9", ids=("id-a",))
     told.did(2_000, 2, attempt=2)

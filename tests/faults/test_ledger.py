@@ -259,8 +259,12 @@ def test_job_is_early_before_what_its_last_attempt_asked_for_unless_redis_may_ha
     told(25, "fault", what=fault)
     told(30, "heal", what=fault)
     told(110, "start", 1, job="a", attempt=2)
+    told.admit("b", 200)
+    told(210, "start", 1, job="b", attempt=1)
+    told(3_029, "end", 1, job="b", attempt=1, how="raised", delay=0.1)
+    told(3_100, "start", 1, job="b", attempt=2)
 
-    assert (told.ledger.jobs["a"].early != (0, 0)) == early
+    assert [told.ledger.jobs[job].early != (0, 0) for job in "ab"] == [early, early]
 
 
 def test_back_off_is_drawn_so_half_of_the_waits_are_below_half_of_it(told: Told) -> None:
