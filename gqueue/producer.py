@@ -1,4 +1,4 @@
-"""This process's part in one queue: its store, its numbered calls, its producers in line, its waiters for outcomes.
+"""This process's part in one queue: its store, its numbered calls, its producers on their way and in line.
 
 Carries out what `core.producer` decides. One object a process and queue: a forked child makes its own, and never
 touches the parent's connections, lanes or threads. Safe for any number of threads or greenlets: those who wait are
@@ -19,10 +19,11 @@ from gqueue import failpoints
 from gqueue.config import QueueSettings
 from gqueue.core.durability import Durability
 from gqueue.core.model import Admission, NewJob, Ticket, WhenFull
-from gqueue.core.producer import Step, next_step, policy, refusal, too_late_to_send_again
-from gqueue.errors import DurabilityUnconfirmed, QueueFull, StaleCall, StoreFull, StoreUnavailable
+from gqueue.core.producer import Step, next_step, one_call_carries, policy, refusal, too_late_to_send_again
+from gqueue.errors import DurabilityUnconfirmed, GqueueError, QueueFull, StaleCall, StoreFull, StoreUnavailable
+from gqueue.group import GroupCommit, Trip
 from gqueue.job import carried, current
-from gqueue.lanes import Lanes
+from gqueue.lanes import Lane, Lanes
 from gqueue.line import Line, Waiter
 from gqueue.outcomes import Outcomes
 from gqueue.store import patience
@@ -59,6 +60,16 @@ class Batch:
         return (*(job.id for job in self.before), *(job.id for job in inside))
 
 
+class Passage:
+    """A numbered call on its way: what is to be known to send it again."""
+
+    __slots__ = ("lane", "may_be_in", "since", "told")
+
+    def __init__(self, lane: Lane) -> None:
+        self.lane, self.since = lane, time.monotonic()
+        self.may_be_in = self.told = False
+
+
 class Producer:
     """What a process needs to put jobs into a queue and to ask for them; without I/O until the first call."""
 
@@ -69,6 +80,7 @@ class Producer:
         self._closed = False
         self._lanes = Lanes()
         self._lines: dict[int, Line] = {}
+        self._groups: dict[tuple[int, bool], GroupCommit[tuple[Batch, float | None]]] = {}
         self._outcomes: dict[int, Outcomes] = {}
         self._at_enqueue = failpoints.at("enqueue", settings.failpoints)
         self._at_enqueued = failpoints.at("enqueued", settings.failpoints)
@@ -124,7 +136,7 @@ class Producer:
         in_force = policy(when_full, wait_ms, served_here=served_here)
         ticket = self.line.new_ticket() if in_force is WhenFull.WAIT else None
         endless = ticket is not None and wait_ms is None
-        reply = self._send(batch, in_force, ticket, until=None if ticket is None else _until(wait_ms), endless=endless)
+        reply = self._arrive(batch, in_force, ticket, None if ticket is None else _until(wait_ms), endless)
         if not batch.rest:
             return
         if ticket is not None:
@@ -132,6 +144,69 @@ class Producer:
         if batch.rest:
             why = refusal(when_full, wait_ms, served_here=served_here)
             raise QueueFull(settings.name, reply.capacity, reply.depth, why, batch.admitted())
+
+    def _arrive(
+        self, batch: Batch, when_full: WhenFull, ticket: Ticket | None, until: float | None, endless: bool
+    ) -> Admission:
+        """Make the first call for *batch*: together with others that are on their way, if they ask for the same."""
+        settings = self.settings
+        if len(batch.rest) > 1 or when_full is WhenFull.SHED or batch.durable != settings.durable:
+            return self._send(batch, when_full, ticket, until=until, endless=endless)
+        group = self._groups.get((owner(), endless)) or self._group(endless)
+        alone = not group.under_way
+        group.under_way.append(None)
+        try:
+            if not alone and (reply := self._go_with_others(group, batch, until)):
+                return reply
+            return self._send(batch, when_full, ticket, until=until, endless=endless)
+        finally:
+            group.under_way.pop()
+
+    def _go_with_others(
+        self, group: GroupCommit[tuple[Batch, float | None]], batch: Batch, until: float | None
+    ) -> Admission | None:
+        """Return the answer to the call that took the job of *batch* along; None: it is not in, and to ask for itself.
+
+        A call that carries several has nobody stand in line, and is a newcomer: so it may be refused what one of its
+        jobs would be granted.
+        """
+        rider = group.ride((batch, until))
+        assert rider.trip is not None
+        error, reply = rider.trip.error, rider.trip.outcome
+        if isinstance(error, StoreUnavailable) and not isinstance(error, patience.AllBusy):
+            raise self._unavailable(error, batch) from error
+        if not isinstance(reply, Admission) or rider.seat >= reply.accepted:
+            return None
+        self._note_in(batch, 1, reply)
+        return reply
+
+    def _group(self, endless: bool) -> GroupCommit[tuple[Batch, float | None]]:
+        group: GroupCommit[tuple[Batch, float | None]] = GroupCommit(
+            partial(self._carry, endless), lambda those: one_call_carries([len(one.rest[0].record) for one, _ in those])
+        )
+        return self._groups.setdefault((owner(), endless), group)
+
+    def _carry(self, endless: bool, trip: Trip[tuple[Batch, float | None]]) -> None:
+        """Make the call of *trip*, or go on with it when who carried it was hit; tell its riders."""
+        if trip.state is None:
+            trip.state = Passage(self._lanes.take())
+        else:
+            trip.state.may_be_in = True
+        jobs = [batch.rest[0] for batch, _ in (rider.brings for rider in trip.riders)]
+        limits = [until for _, until in (rider.brings for rider in trip.riders) if until is not None]
+        try:
+            reply = self._call(
+                Batch(jobs, durable=self.settings.durable),
+                WhenFull.REJECT,
+                None,
+                until=min(limits, default=None),
+                endless=endless,
+                passage=trip.state,
+            )
+        except GqueueError as error:
+            trip.end(None, error)
+        else:
+            trip.end(reply)
 
     def _stand_in_line(self, batch: Batch, ticket: Ticket, reply: Admission, wait_ms: int | None) -> Admission:
         """Ask again whenever it is worth it, until all of *batch* is in or time is up; return the last reply."""
@@ -165,25 +240,46 @@ class Producer:
     def _send(
         self, batch: Batch, when_full: WhenFull, ticket: Ticket | None, *, until: float | None, endless: bool
     ) -> Admission:
-        """Make one numbered call with what is left of *batch*; *endless*: again until it is answered.
+        """Make one numbered call with what is left of *batch*; the arguments are those of `_call`."""
+        passage = Passage(self._lanes.take())
+        try:
+            reply = self._call(batch, when_full, ticket, until=until, endless=endless, passage=passage)
+        except StoreFull as error:
+            inside = batch.admitted()
+            went_in = f" {len(inside)} jobs of the batch went in before." if inside else ""
+            raise StoreFull(f"{error}{went_in}", tuple(job.id for job in batch.rest), inside) from error
+        except StoreUnavailable as error:
+            raise self._unavailable(error, batch) from error
+        self._note_in(batch, reply.accepted, reply)
+        return reply
+
+    def _call(
+        self,
+        batch: Batch,
+        when_full: WhenFull,
+        ticket: Ticket | None,
+        *,
+        until: float | None,
+        endless: bool,
+        passage: Passage,
+    ) -> Admission:
+        """Send a numbered call until it is answered, *endless*, or given up.
 
         *until*: how long to wait for a connection, see store.patience.
 
         Whatever is raised, the lane is not given back: the call may yet arrive.
         """
         store, rest, capacity = self.store, batch.rest, self.settings.capacity
-        lane = self._lanes.take()
-        started, may_be_in, told = time.monotonic(), False, False
         while True:
             if self._closed:
-                gone = StoreUnavailable(f"queue {store.name!r} was closed, or the process forked")
-                raise self._unavailable(gone, batch, may_be_in)
+                gone = f"queue {store.name!r} was closed, or the process forked"
+                raise StoreUnavailable(gone, (), passage.may_be_in)
             try:
-                call = lane.call + 1
+                lane = passage.lane
                 enqueue = partial(
                     store.enqueue,
                     lane.id,
-                    call,
+                    lane.call + 1,
                     rest,
                     when_full=when_full,
                     capacity=capacity,
@@ -196,44 +292,40 @@ class Producer:
             except StaleCall:
                 if lane.call == 0:
                     raise
-                lane = self._lanes.new()
-            except StoreFull as error:
-                inside = batch.admitted()
-                went_in = f" {len(inside)} jobs of the batch went in before." if inside else ""
-                raise StoreFull(f"{error}{went_in}", tuple(job.id for job in rest), inside) from error
+                passage.lane = self._lanes.new()
             except StoreUnavailable as error:
-                may_be_in = may_be_in or error.may_be_in
-                waited_ms = int((time.monotonic() - started) * 1000)
-                if not endless or (may_be_in and too_late_to_send_again(waited_ms)):
-                    raise self._unavailable(error, batch, may_be_in) from error
-                if not told:
+                error.may_be_in = passage.may_be_in = passage.may_be_in or error.may_be_in
+                waited_ms = int((time.monotonic() - passage.since) * 1000)
+                if not endless or (passage.may_be_in and too_late_to_send_again(waited_ms)):
+                    raise
+                if not passage.told:
                     _logger.warning(
-                        "queue %s: job %s is sent until Redis answers, for ever if need be: it has no wait_timeout; "
+                        "queue %s: %s sent until Redis answers, for ever if need be: no wait_timeout was given; "
                         "give wait_timeout to be told instead. %s",
                         store.name,
-                        rest[0].id,
+                        _they_are([job.id for job in rest]),
                         error,
                     )
-                    told = True
+                    passage.told = True
                 time.sleep(random.uniform(*PAUSE_S))
             else:
                 self._lanes.give_back(lane)
-                batch.rest = rest[reply.accepted :]
-                if batch.durable is not None:
-                    self._check_safety(batch, batch.durable, rest, reply)
                 return reply
 
-    def _check_safety(self, batch: Batch, wanted: Durability, sent: Sequence[NewJob], reply: Admission) -> None:
-        if reply.safety is not None and not wanted.met_by(reply.safety):
-            ids = tuple(job.id for job in sent[: reply.accepted])
+    def _note_in(self, batch: Batch, count: int, reply: Admission) -> None:
+        """Note that the first *count* jobs left of *batch* are in; raise DurabilityUnconfirmed."""
+        sent, batch.rest = batch.rest, batch.rest[count:]
+        wanted = batch.durable
+        if wanted is not None and reply.safety is not None and not wanted.met_by(reply.safety):
+            ids = tuple(job.id for job in sent[:count])
             raise DurabilityUnconfirmed(self.settings.name, ids, str(wanted), str(reply.safety), batch.admitted())
 
-    def _unavailable(self, error: StoreUnavailable, batch: Batch, may_be_in: bool) -> StoreUnavailable:
+    def _unavailable(self, error: StoreUnavailable, batch: Batch) -> StoreUnavailable:
         ids = tuple(job.id for job in batch.rest)
         which = f"job {ids[0]}" if len(ids) == 1 else f"{len(ids)} jobs, from {ids[0]} on,"
-        fate = "may be in: to be sure, enqueue again under the same id" if may_be_in else "did not go in"
+        fate = "may be in: to be sure, enqueue again under the same id" if error.may_be_in else "did not go in"
         what = f"{error}; {which} {fate}"
-        return StoreUnavailable(what, ids, may_be_in, batch.admitted())
+        return StoreUnavailable(what, ids, error.may_be_in, batch.admitted())
 
     def close(self) -> None:
         """End the threads and drop the connections."""
@@ -251,6 +343,10 @@ class Producer:
 
     def _parts(self) -> list[Line | Outcomes]:
         return [*list(self._lines.values()), *list(self._outcomes.values())]
+
+
+def _they_are(ids: Sequence[str]) -> str:
+    return f"job {ids[0]} is" if len(ids) == 1 else f"{len(ids)} jobs, from {ids[0]} on, are"
 
 
 def _until(wait_ms: int | None) -> float | None:

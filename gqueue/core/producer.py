@@ -88,6 +88,16 @@ def chunks(jobs: Iterable[T], size: Callable[[T], int], alike: Callable[[T], Has
         yield run
 
 
+def one_call_carries(sizes: Sequence[int]) -> int:
+    """Return how many of the jobs whose records have these *sizes* (bytes) one call may carry: at least one."""
+    total = 0
+    for count, size in enumerate(sizes):
+        total += size
+        if count and (count == MOVE_LIMIT or total > MOVE_BYTES):
+            return count
+    return len(sizes)
+
+
 def too_late_to_send_again(waited_ms: int) -> bool:
     """Return whether a call that may have arrived *waited_ms* ago might no longer be known, and so be applied twice."""
     return waited_ms > SEND_AGAIN_MS

@@ -1,0 +1,327 @@
+"""Group commit: enqueues that meet travel in one call, and nobody's end is another's."""
+
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+import gqueue
+from gqueue.core.producer import one_call_carries
+from gqueue.group import GroupCommit, Trip
+from tests.conftest import wait_until
+from tests.processes import ROOT
+from tests.proxy import Proxy
+from tests.servers import Server
+
+
+class Calls:
+    """A group of callers that bring numbers; *send* may be replaced. All who are told to come together, do."""
+
+    def __init__(self, monkeypatch, most=1_000):
+        self.group = GroupCommit(lambda trip: self.send(trip), lambda those: min(len(those), most))
+        self.trips = []
+        self._together = 1
+        self._pool = ThreadPoolExecutor(20)
+        monkeypatch.setattr("gqueue.group.let_others_come", lambda: wait_until(self._all_here))
+
+    def send(self, trip):
+        self.trips.append([rider.brings for rider in trip.riders])
+        trip.end(len(self.trips))
+
+    def come(self, *brought):
+        """Have callers come, in this order, and wait for one another; return their futures."""
+        self._together = len(brought)
+        futures = []
+        for number in brought:
+            before = len(self.group._waiting)
+            futures.append(self._pool.submit(self.group.ride, number))
+            wait_until(lambda before=before: len(self.group._waiting) != before or len(brought) == 1)
+        return futures
+
+    def _all_here(self):
+        return len(self.group._waiting) >= self._together
+
+
+@pytest.fixture
+def calls(monkeypatch):
+    return Calls(monkeypatch)
+
+
+def test_callers_that_meet_travel_in_one_call_in_the_order_of_arrival(calls):
+    riders = [future.result(10) for future in calls.come(*"abcde")]
+
+    assert calls.trips == [list("abcde")]
+    assert [(rider.seat, rider.trip.outcome) for rider in riders] == [(seat, 1) for seat in range(5)]
+
+
+def test_who_does_not_fit_goes_with_the_next_call(monkeypatch):
+    calls = Calls(monkeypatch, most=2)
+    futures = calls.come(*"abcde")
+    calls._together = 1
+
+    assert [future.result(10).trip.outcome for future in futures] == [1, 1, 2, 2, 3]
+    assert calls.trips == [["a", "b"], ["c", "d"], ["e"]]
+
+
+def test_what_a_call_ended_with_is_told_to_all(calls):
+    failure = gqueue.StoreUnavailable("Redis is away")
+    calls.send = lambda trip: trip.end(None, failure)
+
+    assert [future.result(10).trip.error for future in calls.come(*"abc")] == [failure] * 3
+
+
+def test_call_goes_on_with_the_same_riders_when_who_carried_it_is_hit(calls):
+    carried: list[tuple[object, Trip]] = []
+
+    def send(trip):
+        carried.append((trip.state, trip))
+        trip.state = len(carried)
+        if len(carried) <= 2:
+            raise KeyboardInterrupt
+        trip.end("done")
+
+    calls.send = send
+    first, second, *others = calls.come(*"abcd")
+
+    for hit in (first, second):
+        assert isinstance(hit.exception(10), KeyboardInterrupt)
+    assert [future.result(10).trip.outcome for future in others] == ["done"] * 2
+    assert [state for state, _ in carried] == [None, 1, 2]
+    assert len({trip for _, trip in carried}) == 1
+
+
+def test_everybody_is_hit_and_the_next_who_come_travel_as_ever(calls):
+    calls.send = lambda trip: (_ for _ in ()).throw(ValueError("a fault of the sender's"))
+    assert all(isinstance(future.exception(10), ValueError) for future in calls.come(*"abc"))
+
+    del calls.send
+    assert [future.result(10).trip.outcome for future in calls.come(*"de")] == [1, 1]
+
+
+def test_who_is_hit_while_it_lets_others_aboard_is_replaced(calls, monkeypatch):
+    together, hits = calls._all_here, []
+
+    def wait():
+        wait_until(together)
+        if not hits:
+            hits.append(1)
+            calls._together = 1
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr("gqueue.group.let_others_come", wait)
+    first, *others = calls.come(*"abc")
+
+    assert isinstance(first.exception(10), KeyboardInterrupt)
+    assert [future.result(10).trip.outcome for future in others] == [1, 1]
+    assert calls.trips == [["b", "c"]]
+
+
+@pytest.mark.parametrize(
+    ("sizes", "count"),
+    [([1], 1), ([1] * 1_000, 1_000), ([1] * 1_001, 1_000), ([10**9], 1), ([10**9, 1], 1), ([3_000_000] * 3, 1)],
+)
+def test_one_call_carries_a_thousand_jobs_or_4_mib(sizes, count):
+    assert one_call_carries(sizes) == count
+
+
+# On a queue.
+
+
+def note(n):
+    return n
+
+
+@pytest.fixture
+def hold(monkeypatch):
+    """Return what makes everybody who comes wait for so many others."""
+
+    def hold(queue, together):
+        def all_here():
+            return any(len(group._waiting) >= together for group in queue.producer._groups.values())
+
+        monkeypatch.setattr("gqueue.group.let_others_come", lambda: wait_until(all_here))
+
+    return hold
+
+
+def enqueue_together(queue, hold, pool, tasks, together=None):
+    """Enqueue 0, 1, ... at once, while a first call is under way, so that all meet; return the futures."""
+    hold(queue, together or len(tasks))
+    group = queue.producer._group(endless=queue.settings.wait_ms is None)
+    group.under_way.append(None)
+    try:
+        futures = []
+        for number, task in enumerate(tasks):
+            before = len(group._waiting)
+            futures.append(pool.submit(task.enqueue, number))
+            wait_until(lambda before=before: len(group._waiting) != before or all(f.done() for f in futures))
+        return futures
+    finally:
+        wait_until(lambda: not group._waiting)
+        group.under_way.pop()
+
+
+@pytest.fixture
+def pool():
+    threads = ThreadPoolExecutor(20)
+    yield threads
+    threads.shutdown(wait=False)
+
+
+def sizes_of_calls(queue):
+    store, sizes = queue.store, []
+    enqueue = store.enqueue
+
+    def counted(lane, call, jobs, **options):
+        sizes.append(len(jobs))
+        return enqueue(lane, call, jobs, **options)
+
+    store.enqueue = counted
+    return sizes
+
+
+def test_jobs_of_many_threads_go_in_with_one_call_and_each_has_its_handle(make_queue, hold, pool):
+    queue = make_queue()
+    task, sizes = queue.task(note), sizes_of_calls(queue)
+
+    jobs = [future.result(10) for future in enqueue_together(queue, hold, pool, [task] * 8)]
+
+    assert sizes == [8]
+    assert len({job.id for job in jobs}) == 8
+    assert [job.status() for job in jobs] == ["ready"] * 8
+
+
+def test_whoever_finds_no_room_asks_for_itself_and_stands_in_line(make_queue, hold, pool):
+    queue = make_queue(capacity=3)
+    task, sizes = queue.task(note), sizes_of_calls(queue)
+
+    futures = enqueue_together(queue, hold, pool, [task] * 5)
+    wait_until(lambda: queue.stats().waiters == 2)
+    assert sizes[0] == 5
+    assert [future.done() for future in futures] == [True] * 3 + [False] * 2
+    queue.set_capacity(10)
+
+    assert [future.result(10).status() for future in futures] == ["ready"] * 5
+    assert queue.stats().depth == 5
+
+
+def test_most_urgent_of_those_who_meet_behind_a_line_is_let_in_if_it_may_be(make_queue, hold, pool):
+    queue = make_queue(capacity=1)
+    task = queue.task(note)
+    task.options(priority=5).enqueue("first")
+    waiting = pool.submit(task.options(priority=0).enqueue, "waits")
+    wait_until(lambda: queue.stats().waiters == 1)
+    queue.set_capacity(1)
+    rejected = task.options(when_full="reject", priority=3)
+
+    futures = enqueue_together(queue, hold, pool, [rejected, rejected])
+
+    assert all(isinstance(future.exception(10), gqueue.QueueFull) for future in futures)
+    assert not waiting.done()
+    queue.purge()
+    assert waiting.result(10).status() == "ready"
+
+
+@pytest.mark.parametrize("arrives", [True, False])
+def test_outage_is_told_to_each_with_its_own_job(make_queue, hold, pool, arrives):
+    queue = make_queue(wait_timeout=5)
+    task = queue.task(note)
+    store = queue.store
+    enqueue = store.enqueue
+
+    def unanswered(lane, call, jobs, **options):
+        if arrives:
+            enqueue(lane, call, jobs, **options)
+        raise gqueue.StoreUnavailable("Redis is away", may_be_in=arrives)
+
+    store.enqueue = unanswered
+    errors = [future.exception(10) for future in enqueue_together(queue, hold, pool, [task] * 3)]
+
+    assert [type(error) for error in errors] == [gqueue.StoreUnavailable] * 3
+    assert len({error.job_ids for error in errors}) == 3
+    assert [(len(error.job_ids), error.may_be_in) for error in errors] == [(1, arrives)] * 3
+    assert all(error.job_ids[0] in str(error) for error in errors)
+
+
+def test_lost_reply_of_a_shared_call_puts_nothing_in_twice(queue_name, hold, pool):
+    with Server() as server, Proxy(server.socket) as proxy:
+        queue = gqueue.Queue(queue_name, proxy.url)
+        task = queue.task(note)
+        task.enqueue(0)
+        proxy.next("lose reply")
+
+        jobs = [future.result(10) for future in enqueue_together(queue, hold, pool, [task] * 6)]
+
+        assert queue.stats().counters == {"enqueued": 7}
+        assert [job.status() for job in jobs] == ["ready"] * 6
+        queue.close()
+
+
+def test_full_redis_is_told_to_each(queue_name, hold, pool):
+    with Server() as server, server.client() as client:
+        queue = gqueue.Queue(queue_name, server.url)
+        task = queue.task(note)
+        task.enqueue(0)
+        client.config_set("maxmemory", 1)
+
+        errors = [future.exception(10) for future in enqueue_together(queue, hold, pool, [task] * 3)]
+
+        assert [type(error) for error in errors] == [gqueue.StoreFull] * 3
+        assert len({error.job_ids for error in errors}) == 3
+        queue.close()
+
+
+GREENLETS = """
+from gevent import monkey; monkey.patch_all()
+import random, sys, gevent, gqueue
+queue = gqueue.Queue("storm", sys.argv[1])
+task = queue.task(name="note")(lambda n: n)
+chance = random.Random(int(sys.argv[2]))
+inside, hit = [], []
+
+def produce(number):
+    for n in range(40):
+        job = task.options(job_id=f"{number}.{n}")
+        try:
+            with gevent.Timeout(chance.choice([None, None, 0.0, 0.0005, 0.002, 0.01])):
+                job.enqueue(n)
+        except gevent.Timeout:
+            hit.append(f"{number}.{n}")
+        else:
+            inside.append(f"{number}.{n}")
+
+every = [gevent.spawn(produce, number) for number in range(50)]
+for n in range(100):
+    gevent.sleep(0.002)
+    victim = chance.randrange(50)
+    if not every[victim].dead and n % 10 == 0:
+        every[victim].kill(block=False)
+gevent.joinall(every, timeout=60, raise_error=False)
+assert all(greenlet.dead for greenlet in every), "somebody was left behind"
+assert len(hit) > 20 and len(inside) > 500, (len(hit), len(inside))
+for lost in (id for id in inside if queue.fetch_job(id).status() != "ready"):
+    raise AssertionError(lost)
+depth = queue.stats().depth
+assert len(inside) <= depth <= 2_000, (len(inside), depth)
+assert queue.stats().counters == {"enqueued": depth}
+task.options(wait_timeout=5).enqueue(0)
+print("calls", queue.producer._lanes.take().call)
+"""
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_nobody_is_left_behind_when_greenlets_are_timed_out_and_killed_on_their_way(seed):
+    with Server() as server, Proxy(server.socket) as proxy:
+        proxy.delay(0.001)
+        done = subprocess.run(
+            [sys.executable, "-c", GREENLETS, proxy.url, str(seed)],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            timeout=90,
+        )
+        assert done.returncode == 0, done.stderr
+        with server.client() as client:
+            calls = client.info("commandstats")["cmdstat_evalsha"]["calls"]
+        assert calls < 3_000
