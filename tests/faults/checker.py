@@ -28,7 +28,7 @@ from attrs import frozen
 
 from tests.faults.doubles import Doubles
 from tests.faults.history import Depth, Event, Run, depths, events, read_run
-from tests.faults.ledger import Attempt, Entry, Ledger
+from tests.faults.ledger import Attempt, Entry, Ledger, Recovery
 
 SHOWN = 10
 """Findings of one kind that are told one by one; of the others there is the number."""
@@ -106,9 +106,10 @@ def check(history: Iterable[Event], run: Run, samples: Iterable[Depth] = ()) -> 
         ledger.add(event)
     max_depth, max_over = _depth(samples)
     jobs = ledger.jobs.values()
-    recovery_ms = tuple(sorted(round(recovery.seconds * 1000) for recovery in ledger.recoveries))
+    recoveries = _of_the_most_urgent(ledger)
+    recovery_ms = tuple(sorted(round(recovery.seconds * 1000) for recovery in recoveries))
     unexplained = {job.job: attempts for job, attempts in Doubles(ledger, run.expect).all()}
-    findings = tuple(_Findings(ledger, run, max_over, unexplained).all())
+    findings = tuple(_Findings(ledger, run, max_over, unexplained, recoveries).all())
     return Verdict(
         ok=not findings,
         findings=findings,
@@ -174,6 +175,12 @@ def _count(jobs: Iterable[Entry], condition: Callable[[Entry], bool]) -> int:
     return sum(map(condition, jobs))
 
 
+def _of_the_most_urgent(ledger: Ledger) -> list[Recovery]:
+    """Return the recoveries of the jobs that no other may precede: the rest wait for their turn as well."""
+    best = min((job.priority for job in ledger.jobs.values() if job.attempts), default=0.0)
+    return [recovery for recovery in ledger.recoveries if ledger.jobs[recovery.job].priority == best]
+
+
 def _depth(samples: Iterable[Depth]) -> tuple[int, int]:
     """Return the greatest depth, and by how much it exceeded what the capacity allowed, at most.
 
@@ -193,8 +200,16 @@ def _depth(samples: Iterable[Depth]) -> tuple[int, int]:
 class _Findings:
     """What of a run is not as it must be, kind by kind."""
 
-    def __init__(self, ledger: Ledger, run: Run, max_over: int, unexplained: Mapping[str, Sequence[Attempt]]) -> None:
+    def __init__(
+        self,
+        ledger: Ledger,
+        run: Run,
+        max_over: int,
+        unexplained: Mapping[str, Sequence[Attempt]],
+        recoveries: Sequence[Recovery],
+    ) -> None:
         self.ledger = ledger
+        self.recoveries = recoveries
         self.run = run
         self.expect = run.expect
         self.max_over = max_over
@@ -274,15 +289,15 @@ class _Findings:
         bound = self.expect.recovery_s
         if bound is None:
             return
-        if not self.ledger.recoveries:
+        if not self.recoveries:
             yield "no recovery: no job was hit and started again, so the run shows nothing about how soon it does"
-        late = sorted((r for r in self.ledger.recoveries if r.seconds > bound), key=lambda r: -r.seconds)
+        late = sorted((r for r in self.recoveries if r.seconds > bound), key=lambda r: -r.seconds)
         for recovery in islice(late, SHOWN):
             hit = f"hit by {recovery.fault}"
             again = f"started again {recovery.seconds:.3f} s after {self._at(recovery.from_at)}, {bound:g} s expected"
             yield f"late: {self._named(self.ledger.jobs[recovery.job])}: {hit}, {again}"
         if len(late) > SHOWN:
-            yield f"late: {len(late)} of {len(self.ledger.recoveries)} recoveries in all"
+            yield f"late: {len(late)} of {len(self.recoveries)} recoveries in all"
 
     def _near_a_fault(self, job: Entry) -> bool:
         """Return whether a fault may have taken *job* along: none does what was asked for well after its end.

@@ -240,11 +240,17 @@ class Ledger:
 
     def _end(self, event: Event, entry: Entry) -> None:
         ended = self._close(event)
-        if event.how == "raised" and ended is not None and ended is entry.latest:
+        if event.how == "raised" and ended is not None and ended is entry.latest and not self._may_be_refused(ended):
             self._raised[entry.job] = event
         hit = self._hits.get(entry.job)
         if hit is not None and event.how != "interrupted" and hit.at < event.t and self._is_recorded(hit.fault, event):
             del self._hits[entry.job]  # the fault did not end the attempt: if the job starts again, that is no recovery
+
+    def _may_be_refused(self, attempt: Attempt) -> bool:
+        """Return whether the process was hit while it ran *attempt*, or held its job: it may have lost it."""
+        return any(
+            fault.pid == attempt.pid and attempt.started_at <= fault.ended + LAST_WORDS_NS for fault in self.faults
+        )
 
     def _dead(self, event: Event, entry: Entry) -> None:
         entry.dead = event.reason

@@ -311,7 +311,7 @@ def dead_too_often(story: Story) -> str:
 
 
 def out_of_order(story: Story) -> str:
-    story.admit("x", 20_000, priority=-1)
+    story.admit("x", 20_000)
     story.admit("y", 20_000, priority=5)
     story.do("y", 21_002, 1)
     story.do("x", 21_503, 1)
@@ -419,6 +419,17 @@ def test_of_many_findings_of_a_kind_the_first_are_told_and_all_are_counted() -> 
 
     assert len(findings) == SHOWN + 1
     assert findings[-1] == f"lost: {SHOWN + 3} jobs in all, at most 0 expected"
+
+
+def test_recovery_is_judged_of_those_that_wait_for_no_more_urgent_ones() -> None:
+    story = Story()
+    story.expect(recovery_s=BOUND_S)
+    for job, priority, back_ms in (("x", 0.0, 3_010), ("y", -1.0, 2_990)):
+        story.admit(job, 100, priority)
+        story.kill(job, 200, 1, after_effect=False)
+        story.do(job, 220 + back_ms, 1, attempt=2)
+
+    assert (story.verdict().findings, len(story.verdict().recovery_ms)) == ((), 1)
 
 
 def test_what_may_be_lost_is_counted_and_is_no_finding() -> None:

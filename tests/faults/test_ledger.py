@@ -267,6 +267,19 @@ def test_job_is_early_before_what_its_last_attempt_asked_for_unless_redis_may_ha
     assert [told.ledger.jobs[job].early != (0, 0) for job in "ab"] == [early, early]
 
 
+@pytest.mark.parametrize(("pid", "early"), [(1, False), (2, True)])
+def test_what_an_attempt_asked_for_is_not_waited_for_if_its_worker_may_have_lost_it(
+    told: Told, pid: int, early: bool
+) -> None:
+    told(10, "start", 1, job="a", attempt=1)
+    told(15, "fault", pid, what="SIGSTOP worker")
+    told(900, "heal", what="SIGSTOP worker")
+    told(1_000, "end", 1, job="a", attempt=1, how="raised", delay=0.1)
+    told(1_050, "start", 2, job="a", attempt=2)
+
+    assert (told.ledger.jobs["a"].early != (0, 0)) == early
+
+
 def test_back_off_is_drawn_so_half_of_the_waits_are_below_half_of_it(told: Told) -> None:
     for number, wait_ms in enumerate((0, 24, 25, 50)):
         job = f"b{number}"

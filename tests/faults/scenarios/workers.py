@@ -6,7 +6,14 @@ from tests.faults.rig import Rig
 from tests.faults.scenarios.scenario import FULL, SHORT, scenario
 
 
-@scenario(1, recovers=True, inversions=0, reached=("kill -9 worker", "stats: crashed"))
+@scenario(
+    1,
+    full=evolve(FULL, priorities=(0.0,)),
+    short=evolve(SHORT, priorities=(0.0,)),
+    recovers=True,
+    inversions=0,
+    reached=("kill -9 worker", "stats: crashed"),
+)
 def kill_workers(rig: Rig) -> None:
     """Kill one worker after another, every 2 s, and start it anew: the next when that one is up, as somebody has to be.
 
