@@ -101,7 +101,7 @@ def check(history: Iterable[Event], run: Run, samples: Iterable[Depth] = ()) -> 
         run: what was run, expected and reached.
         samples: of the depth, in the order of time.
     """
-    ledger = Ledger()
+    ledger = Ledger(lease_ns=int(run.lease_s * 1e9))
     for event in history:
         ledger.add(event)
     max_depth, max_over = _depth(samples)

@@ -133,7 +133,13 @@ class Ledger:
     """Attempts that started after one that raised and left the wait to chance."""
     hasty: int = 0
     """Of these, so many waited for less than half of what it may be at most: half of them, if it is uniform."""
+    lease_ns: int = 0
+    """Of the run's workers; 0: not to be looked at."""
     began: int = 0
+    _up: set[int] = field(factory=set)
+    """Processes that have started a job, and have not ended."""
+    _up_again_at: int = 0
+    """When the first job was started after nobody had been up."""
     _forgot_at: int = 0
     _healed_at: int = 0
     """When the last fault ended that hit all for a while."""
@@ -184,6 +190,9 @@ class Ledger:
     def _start(self, event: Event, entry: Entry) -> None:
         entry.starts += 1
         self._look_whether_early(event, entry)
+        if not self._up:
+            self._up_again_at = event.t
+        self._up.add(event.pid)
         if not entry.started_at:
             entry.started_at = event.t
             self.order.start(entry)
@@ -215,7 +224,10 @@ class Ledger:
             return
         if hit is not None:
             del self._hits[event.job]
-            self.recoveries.append(Recovery(event.job, hit.fault.what, max(hit.at, self._healed_at), event.t))
+            # Who comes when nobody was up takes jobs back after 2/3 of a lease, not after 4/3 of it.
+            up_again_at = self._up_again_at - 2 * self.lease_ns // 3 if self.lease_ns else 0
+            from_at = max(hit.at, self._healed_at, up_again_at)
+            self.recoveries.append(Recovery(event.job, hit.fault.what, from_at, event.t))
 
     def _look_whether_early(self, event: Event, entry: Entry) -> None:
         """Note a start before the job's time: that of its enqueue, or that which its last attempt asked for."""
@@ -310,6 +322,7 @@ class Ledger:
             self._hits[job] = _Hit(fault, at, claimed)
 
     def _end_of_process(self, pid: int) -> None:
+        self._up.discard(pid)
         for job in self._running.pop(pid, ()):
             left = [attempt for attempt in self._open.get(job, ()) if attempt.pid != pid]
             self._keep(job, left)

@@ -274,6 +274,8 @@ def nothing_recovered(story: Story) -> str:
 
 def late(story: Story) -> str:
     story.expect(recovery_s=BOUND_S)
+    story.admit("w", 50)
+    story.do("w", 60, 2)
     story.admit("x", 100)
     story.kill("x", 200, 1, after_effect=False)
     story.do("x", 220 + 3_010, 1, attempt=2)

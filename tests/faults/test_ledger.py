@@ -267,6 +267,28 @@ def test_job_is_early_before_what_its_last_attempt_asked_for_unless_redis_may_ha
     assert [told.ledger.jobs[job].early != (0, 0) for job in "ab"] == [early, early]
 
 
+def test_where_nobody_was_up_the_clock_runs_from_when_somebody_is(told: Told) -> None:
+    told.ledger.lease_ns = 3_000 * MS
+    told.admit("b")
+    told(10, "start", 1, job="a", attempt=1)
+    told(20, "fault", 1, what="kill -9")
+    told(5_000, "start", 2, job="b", attempt=1)
+    told(7_100, "start", 2, job="a", attempt=2)
+
+    assert told.recoveries == [("a", "kill -9", 4.1)]
+
+
+def test_where_somebody_was_up_the_clock_runs_from_the_fault(told: Told) -> None:
+    told.ledger.lease_ns = 3_000 * MS
+    told.admit("b")
+    told(5, "start", 2, job="b", attempt=1)
+    told(10, "start", 1, job="a", attempt=1)
+    told(20, "fault", 1, what="kill -9")
+    told(7_100, "start", 2, job="a", attempt=2)
+
+    assert told.recoveries == [("a", "kill -9", 7.08)]
+
+
 @pytest.mark.parametrize(("pid", "early"), [(1, False), (2, True)])
 def test_what_an_attempt_asked_for_is_not_waited_for_if_its_worker_may_have_lost_it(
     told: Told, pid: int, early: bool
