@@ -8,7 +8,7 @@ only, so of its effects all but one must be explained.
 from collections.abc import Iterator, Sequence
 
 from tests.faults.history import Expect
-from tests.faults.ledger import LAST_WORDS_NS, Attempt, Entry, Fault, Ledger
+from tests.faults.ledger import LAST_WORDS_NS, LEARNT_NS, Attempt, Entry, Fault, Ledger
 
 RECORDED_NS = 1_000_000_000
 """An outcome is recorded within so long after the attempt's end, while Redis can be reached."""
@@ -26,7 +26,8 @@ class Doubles:
         self._of_all = [fault for fault in ledger.faults if not fault.pid]
         self._outages = [fault for fault in self._of_all if fault.ended > fault.began]
         self._forgetful = [fault for fault in self._of_all if fault.what in expect.doubled_by]
-        self._after_ns = int(expect.lost_after_s * 1e9)
+        learns = expect.doubled_within_s and not expect.lost_after_s  # Redis went back: a worker does not know at once
+        self._after_ns = LEARNT_NS if learns else int(expect.lost_after_s * 1e9)
         self._within_ns = int(expect.doubled_within_s * 1e9) + RECORDED_NS
 
     def all(self) -> Iterator[tuple[Entry, Sequence[Attempt]]]:
