@@ -85,7 +85,7 @@ class Life:
         self.calls[worker] = number
 
     def held(self, worker: str, number: int) -> str:
-        jobs = sorted(job.id for job in self.store.held(worker, **self.clock))
+        jobs = sorted(job.id for job in self.store.held(worker, self.calls.get(worker, 0), **self.clock))
         return jobs[number % len(jobs)] if jobs else "a"
 
     def claim(self, number: int, limit: int) -> None:

@@ -131,10 +131,13 @@ class Store(Protocol):
         """
         ...
 
-    def held(self, worker: str, *, now_ms: int | None = None) -> tuple[ClaimedJob, ...]:
+    def held(self, worker: str, call: int, *, now_ms: int | None = None) -> tuple[ClaimedJob, ...]:
         """Return the jobs that *worker* holds according to the store, best first, at most 1,000 and 4 MiB.
 
-        Raises LeaseLost.
+        *call* is the number of the last that was answered. If the store knows another, it went back in time: nothing
+        that the worker does could be recorded.
+
+        Raises LeaseLost, StaleCall.
         """
         ...
 

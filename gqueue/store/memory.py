@@ -171,9 +171,9 @@ class MemoryStore:
             passes_on=True,
         )
 
-    def held(self, worker: str, *, now_ms: int | None = None) -> tuple[ClaimedJob, ...]:
+    def held(self, worker: str, call: int, *, now_ms: int | None = None) -> tuple[ClaimedJob, ...]:
         now = _now(now_ms)
-        return self._cell.apply(lambda state: scheduling.held(state, self.rules, worker, now_ms=now))
+        return self._cell.apply(lambda state: scheduling.held(state, self.rules, worker, call, now_ms=now))
 
     def heartbeat(self, worker: str, *, now_ms: int | None = None) -> Beat:
         now = _now(now_ms)

@@ -206,8 +206,11 @@ class RedisStore:
             raise StaleCall(worker, call)
         return replies.claim(reply)
 
-    def held(self, worker: str, *, now_ms: int | None = None) -> tuple[ClaimedJob, ...]:
-        return replies.claimed(_fenced(self._run("held", [worker], WORKER=worker), worker)[1])
+    def held(self, worker: str, call: int, *, now_ms: int | None = None) -> tuple[ClaimedJob, ...]:
+        reply = _fenced(self._run("held", [worker, call], WORKER=worker), worker)
+        if reply[0] == b"stale_call":
+            raise StaleCall(worker, call)
+        return replies.claimed(reply[1])
 
     def heartbeat(self, worker: str, *, now_ms: int | None = None) -> Beat:
         reply = self._run("heartbeat", [_now(now_ms), worker, self.rules.lease_ms], WORKER=worker)

@@ -327,7 +327,7 @@ class Pump:
         self.owner.tell(dispatch.registered(self.owner.state, self.number))
 
     def _adopt(self) -> None:
-        found = self._with_lease(lambda: self.store.held(self.worker_id))
+        found = self._with_lease(lambda: self.store.held(self.worker_id, self._call))
         self.report_ended()
         if found is None:
             return self._refused()

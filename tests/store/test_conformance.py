@@ -449,9 +449,18 @@ def test_held_tells_what_the_worker_holds_best_first(store: Store):
     put(store, job("b", 2.0), job("a", 1.0))
     claim(store)
 
-    assert store.held("w", now_ms=NOW) == (ClaimedJob("a", b"{}", 0, 0), ClaimedJob("b", b"{}", 0, 0))
+    assert store.held("w", 1, now_ms=NOW) == (ClaimedJob("a", b"{}", 0, 0), ClaimedJob("b", b"{}", 0, 0))
     with pytest.raises(LeaseLost):
-        store.held("stranger", now_ms=NOW)
+        store.held("stranger", 1, now_ms=NOW)
+
+
+@pytest.mark.parametrize("call", [0, 2])
+def test_worker_of_whose_calls_the_store_knows_another_number_is_told_so(store: Store, call: int):
+    put(store, "a")
+    claim(store)
+
+    with pytest.raises(StaleCall):
+        store.held("w", call, now_ms=NOW)
 
 
 # Leases.
@@ -468,7 +477,7 @@ def test_silent_worker_is_fenced_and_may_record_nothing(store: Store):
     for refused in (
         lambda: settle(store, done=["a"], now_ms=NOW + LEASE),
         lambda: store.heartbeat("w", now_ms=NOW + LEASE),
-        lambda: store.held("w", now_ms=NOW + LEASE),
+        lambda: store.held("w", 1, now_ms=NOW + LEASE),
         lambda: store.leave("w", 10, now_ms=NOW + LEASE),
     ):
         with pytest.raises(LeaseLost):

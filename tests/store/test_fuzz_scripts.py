@@ -102,7 +102,7 @@ def calls(store: RedisStore, place: Ticket) -> dict[str, list[Any]]:
         "renew_tickets": [f(store.renew_tickets, [place, Ticket("r.1", place.place)], now_ms=later)],
         "leave_line": [f(store.leave_line, place, now_ms=later)],
         "register": [f(store.register, "w2", now_ms=later)],
-        "held": [f(store.held, "w1")],
+        "held": [f(store.held, "w1", 2)],
         "heartbeat": [f(store.heartbeat, "w1", now_ms=NOW + 2_000)],
         "fence": [f(store.fence, now_ms=NOW + 3_001)],
         "reap": [f(store.reap, "gone", 10, now_ms=later), f(store.reap, "gone", 1, now_ms=later)],

@@ -171,12 +171,18 @@ def machine(server, rules):
         def leave(self, worker, limit):
             self.both("leave", worker=worker, limit=limit)
 
-        @rule(worker=workers, job_id=ids, what=st.sampled_from(Ask), call=st.integers(0, 5))
-        def a_worker_is_talked_to(self, worker, job_id, what, call):
+        @rule(
+            worker=workers,
+            job_id=ids,
+            what=st.sampled_from(Ask),
+            call=st.integers(0, 5),
+            ahead=st.sampled_from([0, 0, 0, 1, -1]),
+        )
+        def a_worker_is_talked_to(self, worker, job_id, what, call, ahead):
             if call <= 2:
                 self.both("heartbeat", worker=worker)
             elif call == 3:
-                self.both("held", worker=worker)
+                self.both("held", worker=worker, call=max(0, self.calls.get(worker, 0) + ahead))
             elif call == 4:
                 self.both("report_progress", worker=worker, job_id=job_id, progress=b"[1]")
             else:

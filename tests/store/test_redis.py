@@ -145,7 +145,7 @@ def test_request_that_arrives_after_its_sender_gave_up_strands_nothing(open_redi
     late = proxy.let_go()
 
     assert late == [b"*1\r\n$10\r\nstale_call\r\n"]
-    assert [job.id for job in store.held("w")] == ["b"]
+    assert [job.id for job in store.held("w", 3)] == ["b"]
     assert store.stats().counters["succeeded"] == 1
 
 
@@ -1169,7 +1169,7 @@ def test_id_that_is_not_utf8_goes_through_every_operation_and_back(
 
     assert [job_id for job_id, _, _ in store.inspect(State.READY)] == [READ, "a"]
     assert claim(store, limit=1) == [READ]
-    assert [job.id for job in store.held("w")] == [READ]
+    assert [job.id for job in store.held("w", 1)] == [READ]
     assert [look.state for look in store.look([READ])] == [State.RUNNING]
     assert store.cancel(READ, 0) is State.RUNNING
     assert store.heartbeat("w").cancels == (READ,)

@@ -69,10 +69,14 @@ def settle_and_claim(
     return state, _answer(state, rules, worker, claimed, tuple(skipped), now_ms)
 
 
-def held(state: QueueState, rules: Rules, worker: str, *, now_ms: int) -> tuple[QueueState, tuple[ClaimedJob, ...]]:
-    """Return what *worker* holds, best first. Raises LeaseLost."""
+def held(
+    state: QueueState, rules: Rules, worker: str, call: int, *, now_ms: int
+) -> tuple[QueueState, tuple[ClaimedJob, ...]]:
+    """Return what *worker*, whose last call was number *call*, holds, best first. Raises LeaseLost, StaleCall."""
     if worker not in state.workers:
         raise LeaseLost(worker)
+    if call != state.calls.get(worker, 0):
+        raise StaleCall(worker, call)
     job_ids = within_bytes(state, best(state, state.running.get(worker, {}))[:MOVE_LIMIT])
     return state, _jobs(state, job_ids)
 

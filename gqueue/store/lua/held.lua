@@ -1,22 +1,27 @@
 --[[ Read back what a worker holds, best first.
 
   KEYS[1]  workers         zset  worker -> lease deadline, ms
-  KEYS[2]  running:WORKER  hash  id -> number of the call that claimed it, claimed at (ms)
-  KEYS[3]  jobs            hash  id -> sequence, rank, a space, record
-  KEYS[4]  attempts        hash  id -> failed attempts
-  KEYS[5]  crashes         hash  id -> workers it lost
+  KEYS[2]  calls           hash  worker -> number of its last call
+  KEYS[3]  running:WORKER  hash  id -> number of the call that claimed it, claimed at (ms)
+  KEYS[4]  jobs            hash  id -> sequence, rank, a space, record
+  KEYS[5]  attempts        hash  id -> failed attempts
+  KEYS[6]  crashes         hash  id -> workers it lost
   ARGV[1]  worker          str   its id
+  ARGV[2]  call            int   the number of its last call that was answered, 0 before the first
 
-  Returns  {"ok", {id, entry, failures, crashes, ...}} | {"lease_lost"}; at most 1,000 jobs and 4 MiB
+  Returns  {"ok", {id, entry, failures, crashes, ...}} | {"lease_lost"} | {"stale_call"}; at most 1,000 jobs and 4 MiB
   Model    gqueue.core.scheduling.held
   Cost     O(held * log held)
 ]]
-local workers, running, jobs, attempts, crashes = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
-local worker = ARGV[1]
+local workers, calls, running, jobs, attempts, crashes = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
+local worker, call = ARGV[1], tonumber(ARGV[2])
 -- include: entry
 
 if not redis.call('ZSCORE', workers, worker) then
   return {'lease_lost'}
+end
+if counter(calls, worker) ~= call then
+  return {'stale_call'} -- the data went back in time
 end
 local order = {}
 for _, id in ipairs(redis.call('HKEYS', running)) do
