@@ -198,8 +198,8 @@ def test_whoever_finds_no_room_asks_for_itself_and_stands_in_line(make_queue, ho
 
     futures = enqueue_together(queue, hold, pool, [task] * 5)
     wait_until(lambda: queue.stats().waiters == 2)
+    wait_until(lambda: [future.done() for future in futures] == [True] * 3 + [False] * 2)
     assert sizes[0] == 5
-    assert [future.done() for future in futures] == [True] * 3 + [False] * 2
     queue.set_capacity(10)
 
     assert [future.result(10).status() for future in futures] == ["ready"] * 5
