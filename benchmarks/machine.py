@@ -1,0 +1,45 @@
+"""What is measured on: machine, versions, commit."""
+
+import importlib.metadata
+import os
+import platform
+import re
+import subprocess
+from datetime import UTC, datetime
+from pathlib import Path
+
+from benchmarks import reference
+from benchmarks.server import PLAIN
+from gqueue.embedded import find_server
+
+
+def machine() -> dict[str, object]:
+    """Return what stands over the figures."""
+    versions = {name: importlib.metadata.version(name) for name in ("gevent", "redis", "hiredis", "msgspec")}
+    settings = " ".join(f'{name} "{value}"' for name, value in PLAIN.items())
+    return {
+        "when": datetime.now(UTC).isoformat(timespec="seconds"),
+        "commit": _commit(),
+        "cpu": f"{_cpu()}, {len(os.sched_getaffinity(0))} cores",
+        "system": f"{platform.system()} {platform.release()}",
+        "python": f"{platform.python_version()}, " + ", ".join(f"{name} {found}" for name, found in versions.items()),
+        "redis-server": f"{'.'.join(map(str, find_server().version))}, {settings}, on loopback",
+        "reference": reference.measured_by(),
+    }
+
+
+def _cpu() -> str:
+    try:
+        found = re.search(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
+    except OSError:
+        found = None
+    return found[1] if found else platform.machine()
+
+
+def _commit() -> str:
+    """Return the commit measured, with a + if the tree differs from it; empty outside a checkout."""
+    git = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty=+"]
+    try:
+        return subprocess.run(git, check=True, capture_output=True, text=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return ""

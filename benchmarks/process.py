@@ -1,0 +1,41 @@
+"""What a process takes, by /proc: memory and processor time."""
+
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from attrs import frozen
+
+_TICKS = os.sysconf("SC_CLK_TCK")
+
+
+@frozen
+class Memory:
+    """Bytes that are in memory: all (RSS), and with what is shared counted by its share (PSS)."""
+
+    rss_bytes: int
+    pss_bytes: int
+
+
+def memory(pid: int) -> Memory:
+    """Return what the process *pid* has in memory now."""
+    text = Path(f"/proc/{pid}/smaps_rollup").read_text()
+    rss, pss = (re.search(rf"^{name}:\s+(\d+) kB$", text, re.MULTILINE) for name in ("Rss", "Pss"))
+    assert rss
+    assert pss
+    return Memory(int(rss[1]) * 1024, int(pss[1]) * 1024)
+
+
+def cpu_s(pid: int) -> float:
+    """Return the processor time that *pid* has taken, all threads, in steps of 10 ms."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / _TICKS
+
+
+def tree(pid: int) -> Iterator[int]:
+    """Return *pid* and all its descendants."""
+    yield pid
+    for children in Path(f"/proc/{pid}/task").glob("*/children"):
+        for child in children.read_text().split():
+            yield from tree(int(child))
