@@ -1,0 +1,295 @@
+"""One producer, a process of its own, enqueues no-op jobs; no worker is there.
+
+"one by one" is one thread that waits for each reply. "50 greenlets" and "8 threads" each do the same at once; every
+call is acknowledged on its own. "enqueue_many" is one call with all jobs. Processor time is that of the producer and of
+Redis, a job. In every run the queue holds each job once.
+
+Beside "one by one", in turns of 500 within the same seconds, are references: redis-py's `evalsha()` with the very same
+keys and arguments, of gqueue's own script ("same script"), and of one that does nothing but give the same reply ("bare
+EVALSHA"); each on a held connection (`single_connection_client`), and the latter from redis-py's pool as well, which is
+its default.
+"""
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+from unittest import mock
+
+import redis
+
+import gqueue
+from benchmarks.benchmark import (
+    Benchmark,
+    BenchmarkError,
+    Cell,
+    Record,
+    Target,
+    at_least,
+    group,
+    select,
+    spread,
+    table,
+    values,
+)
+from benchmarks.server import Server
+from gqueue.store import scripts
+from gqueue.store.connection import pack
+from gqueue.store.keys import Keys
+from gqueue.task import new_job_id
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from gqueue.task import Task
+
+WAYS = {"one by one": 20_000, "50 greenlets": 100_000, "8 threads": 50_000, "enqueue_many": 200_000}
+"""How -> jobs a run."""
+
+SHORT_PART = 5
+WARM_UP = 1_000
+TURN = 500
+
+
+class Enqueue(Benchmark):
+    """Rates and cost a job of one producer."""
+
+    title = "Enqueuing"
+
+    def cells(self, short: bool) -> list[dict[str, Any]]:
+        """Return each way."""
+        return [{"way": way, "jobs": jobs // (SHORT_PART if short else 1)} for way, jobs in WAYS.items()]
+
+    def measure(self, cell: Cell, server: Server) -> dict[str, Any]:
+        """Have a process enqueue, which measures; look at what the queue holds."""
+        command = ["benchmarks.enqueue", cell["way"], str(cell["jobs"])]
+        patched = ["gevent.monkey", "--module"] if "greenlets" in cell["way"] else []
+        environ = {**os.environ, "GQUEUE_REDIS_URL": server.url}
+        made = subprocess.run(
+            [sys.executable, "-m", *patched, *command], env=environ, stdout=subprocess.PIPE, text=True
+        )
+        if made.returncode:
+            raise BenchmarkError(f"the producer ended with {made.returncode}")
+        if wrong := _wrong(server, cell["jobs"]):
+            raise BenchmarkError(wrong)
+        measured: dict[str, Any] = json.loads(made.stdout)
+        return measured
+
+    def line(self, record: Record) -> str:
+        """Return the rates."""
+        beside = {name.removesuffix("_per_s"): record[name] for name in REFERENCES if name in record}
+        beside["PING"] = record["ping_per_s"]
+        rates = ", ".join(f"{name} {rate:,.0f}/s" for name, rate in beside.items())
+        return f"{record['way']:>12}: {record['jobs_per_s']:9,.0f} jobs/s ({rates})"
+
+    def tables(self, records: Sequence[Record]) -> str:
+        """Return a row for each way; then one for each reference of one by one."""
+        rows = [
+            [
+                way,
+                f"{jobs:,}",
+                spread(values(runs, "jobs_per_s")),
+                f"{statistics.median(values(runs, 'jobs_per_s', per='ping_per_s')):.2f}",
+                f"{statistics.median(values(runs, 'jobs_per_s', per='zadd_per_s')):.2f}",
+                f"{statistics.median(values(runs, 'cpu_us')):.1f} us",
+                f"{statistics.median(values(runs, 'redis_cpu_us')):.1f} us",
+            ]
+            for (way, jobs), runs in group(records, "way", "jobs").items()
+        ]
+        head = ["enqueue", "jobs a run", "jobs/s", "x PING", "x ZADD", "producer CPU", "Redis CPU"]
+        one = select(records, way="one by one")
+        beside = [
+            [text, spread(values(one, name)), spread(_percent(one, name), digits=1, unit="%")]
+            for name, text in REFERENCES.items()
+        ]
+        return "\n\n".join([table(head, rows), table(["beside one by one", "calls/s", "jobs to calls"], beside)])
+
+    def plot(self, records: Sequence[Record], figure: "Figure") -> bool:
+        """Draw a bar for each way, and for each reference."""
+        figure.set_size_inches(8, 3.5)
+        panel = figure.subplots()
+        one = select(records, way="one by one")
+        bars = {REFERENCES[name]: values(one, name) for name in REFERENCES}
+        bars |= {way: values(runs, "jobs_per_s") for (way,), runs in group(records, "way").items()}
+        for row, (name, rates) in enumerate(bars.items()):
+            middle = statistics.median(rates)
+            ends = [[middle - min(rates)], [max(rates) - middle]]
+            colour = "tab:blue" if name in WAYS else "lightgrey"
+            panel.barh(row, middle, xerr=ends, capsize=3, color=colour)
+            panel.annotate(f" {middle:,.0f}", (max(rates), row), va="center")
+        panel.set_yticks(range(len(bars)), list(bars))
+        panel.set(xscale="log", xlabel="a second (median, least to most)")
+        panel.margins(x=0.15)
+        return True
+
+    def targets(self, records: Sequence[Record]) -> list[Target]:
+        """Return those of each way."""
+        one = select(records, way="one by one")
+
+        def rates(way: str) -> list[float]:
+            return values(select(records, way=way), "jobs_per_s")
+
+        return [
+            at_least("one by one, to a bare EVALSHA of its size and reply", 90, _percent(one, "bare_per_s"), "%", 1),
+            at_least("one by one, to a bare EVALSHA of the same script", 90, _percent(one, "same_per_s"), "%", 1),
+            at_least("from 50 greenlets at once", 50_000, rates("50 greenlets")),
+            at_least("from 8 threads at once", 25_000, rates("8 threads")),
+            at_least("enqueue_many", 150_000, rates("enqueue_many")),
+        ]
+
+    def marks(self, records: Sequence[Record]) -> dict[str, float]:
+        """Return one by one to the bare calls of the same seconds, and the others to ZADD in batches."""
+        marks = {}
+        for (way,), runs in group(records, "way").items():
+            per = "bare_per_s" if way == "one by one" else "zadd_per_s"
+            marks[f"enqueue, {way}"] = statistics.median(values(runs, "jobs_per_s", per=per))
+        return marks
+
+
+REFERENCES = {"bare_per_s": "bare EVALSHA", "same_per_s": "same script", "pooled_per_s": "bare EVALSHA, pool"}
+"""Value of a record of one by one -> the call that it is the rate of."""
+
+
+def _percent(records: Iterable[Record], per: str) -> list[float]:
+    return [100 * ratio for ratio in values(records, "jobs_per_s", per=per)]
+
+
+def _wrong(server: Server, count: int) -> str:
+    """Return what is wrong with the jobs that the queue holds, "" if each number is there once."""
+    found: Counter[int] = Counter()
+    for _, value in server.client.hscan_iter(Keys("bench")("jobs"), count=5_000):
+        found[json.loads(value.partition(b" ")[2])["args"][0]] += 1
+    found.pop(-1, None)
+    missing, more = sum(number not in found for number in range(count)), found.total() - count
+    return f"of {count:,} jobs the queue holds {found.total():,}; {missing:,} are missing" if missing or more else ""
+
+
+# The producer: what follows runs in a process of its own.
+
+
+class Stretch:
+    """What is measured, as a context manager, perhaps in several stretches: time, and processor time of both sides."""
+
+    def __init__(self, client: redis.Redis) -> None:
+        self._client = client
+        self.seconds = self.cpu_s = self.redis_cpu_s = 0.0
+
+    def __enter__(self) -> "Stretch":
+        self._redis, self._cpu, self._start = self._redis_cpu(), time.process_time(), time.perf_counter()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.seconds += time.perf_counter() - self._start
+        self.cpu_s += time.process_time() - self._cpu
+        self.redis_cpu_s += self._redis_cpu() - self._redis
+
+    def _redis_cpu(self) -> float:
+        cpu: dict[str, float] = self._client.info("cpu")
+        return cpu["used_cpu_user"] + cpu["used_cpu_sys"]
+
+
+def produce(way: str, count: int) -> dict[str, Any]:
+    """Enqueue the numbers 0 to *count* - 1 in one *way*; return what was measured."""
+    queue = gqueue.Queue("bench", capacity=10_000_000)
+
+    @queue.task(result_ttl=0)
+    def no_op(number: int) -> None:
+        """Do nothing."""
+
+    client = redis.Redis.from_url(queue.url, protocol=2, single_connection_client=True)
+    for _ in range(WARM_UP):
+        no_op.enqueue(-1)
+    stretch, beside = Stretch(client), {}
+    match way:
+        case "one by one":
+            beside = one_by_one(no_op, count, stretch, references(no_op, client))
+        case "enqueue_many":
+            queue.enqueue_many(no_op.job(-1) for _ in range(WARM_UP))
+            with stretch:
+                queue.enqueue_many(no_op.job(number) for number in range(count))
+        case _:
+            at_once(no_op, count, stretch, int(way.split()[0]))
+    queue.close()
+    return {
+        "seconds": round(stretch.seconds, 4),
+        "jobs_per_s": round(count / stretch.seconds, 1),
+        "cpu_us": round(stretch.cpu_s / count * 1e6, 2),
+        "redis_cpu_us": round(stretch.redis_cpu_s / count * 1e6, 2),
+        **beside,
+    }
+
+
+def at_once(no_op: "Task[[int], None]", count: int, stretch: Stretch, callers: int) -> None:
+    """Have so many *callers* share the jobs: threads, which are greenlets in a process that is patched."""
+
+    def call(numbers: Iterable[int]) -> None:
+        start.wait()
+        for number in numbers:
+            no_op.enqueue(number)
+
+    start = threading.Event()
+    threads = [threading.Thread(target=call, args=(range(first, count, callers),)) for first in range(callers)]
+    for thread in threads:
+        thread.start()
+    with stretch:
+        start.set()
+        for thread in threads:
+            thread.join()
+
+
+def one_by_one(
+    no_op: "Task[[int], None]", count: int, stretch: Stretch, calls: dict[str, Callable[[], Any]]
+) -> dict[str, float]:
+    """Enqueue in turns with the references; return their rates."""
+    seconds = dict.fromkeys(calls, 0.0)
+    for first in range(0, count, TURN):
+        with stretch:
+            for number in range(first, first + TURN):
+                no_op.enqueue(number)
+        for name, call in calls.items():
+            start = time.perf_counter()
+            for _ in range(TURN):
+                call()
+            seconds[name] += time.perf_counter() - start
+    return {name: round(count / taken, 1) for name, taken in seconds.items()}
+
+
+def references(no_op: "Task[[int], None]", client: redis.Redis) -> dict[str, Callable[[], Any]]:
+    """Return the calls to compare with: what an enqueue sends and is answered, by redis-py."""
+    script = scripts.load()["enqueue"]
+    sha = script.sha.decode()
+    pooled = redis.Redis.from_url(no_op.queue.url, protocol=2)
+    with mock.patch("gqueue.store.client.pack", wraps=pack) as packing:
+        no_op.enqueue(-1)
+    arguments = list(packing.call_args.args[0][2:])  # behind EVALSHA and the script's hash
+    first = 1 + len(script.keys)
+    arguments[1 + script.keys.index("call:LANE")] = Keys(no_op.queue.name)("call:LANE", "bench.1")
+    call, job_id = (first + script.arguments.index(name) for name in ("call", "jobs"))
+
+    def same() -> Any:
+        arguments[call] += 1
+        arguments[job_id] = new_job_id()
+        return client.evalsha(sha, *arguments)
+
+    arguments[call] = 0
+    status, reply = same()
+    bare = client.script_load(f"return {{'{status.decode()}', '{reply.decode()}'}}")
+    sent = tuple(arguments)
+    assert client.evalsha(bare, *sent) == [status, reply]
+    return {
+        "bare_per_s": lambda: client.evalsha(bare, *sent),
+        "same_per_s": same,
+        "pooled_per_s": lambda: pooled.evalsha(bare, *sent),
+    }
+
+
+if __name__ == "__main__":
+    print(json.dumps(produce(sys.argv[1], int(sys.argv[2]))))
+else:
+    BENCHMARK = Enqueue()
