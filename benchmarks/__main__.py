@@ -1,15 +1,20 @@
 """The command: `python -m benchmarks [NAME...]`."""
 
+import importlib.util
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import click
 
-from benchmarks import benchmark, page, reference
+from benchmarks import baseline, benchmark, page, reference
 from benchmarks.benchmark import Benchmark, BenchmarkError, Cell
 from benchmarks.machine import machine
 from benchmarks.server import Server
+
+FOLDER = click.Path(path_type=Path, file_okay=False)
+FILE = click.Path(path_type=Path, dir_okay=False)
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
@@ -17,12 +22,21 @@ from benchmarks.server import Server
 @click.option("--runs", "rounds", type=click.IntRange(1), help="Of each cell; 5, in the short form 1.")
 @click.option("--short", is_flag=True, help="Measure less; write nothing without --out.")
 @click.option("--where", multiple=True, metavar="NAME=VALUE", help="These cells alone; write nothing without --out.")
-@click.option(
-    "--out", type=click.Path(path_type=Path, file_okay=False), help="Write results and page below this folder."
-)
+@click.option("--out", type=FOLDER, help="Write results and page below this folder.")
 @click.option("--report", is_flag=True, help="Measure nothing: draw page and plots from the results.")
+@click.option(
+    "--compare", type=FILE, help="Measure what is watched, in the short form; fail if it is slower than this."
+)
+@click.option("--renew", type=FILE, help="Measure what is watched, in the short form, and make it this baseline.")
 def main(
-    names: tuple[str, ...], rounds: int | None, short: bool, where: tuple[str, ...], out: Path | None, report: bool
+    names: tuple[str, ...],
+    rounds: int | None,
+    short: bool,
+    where: tuple[str, ...],
+    out: Path | None,
+    report: bool,
+    compare: Path | None,
+    renew: Path | None,
 ) -> None:
     """Measure all benchmarks, or those named; write every run to results/, and draw the page README.md and plots.
 
@@ -31,18 +45,50 @@ def main(
     known = benchmark.names()
     if unknown := [name for name in names if name not in known]:
         raise click.UsageError(f"there is no benchmark {', '.join(unknown)}, but {', '.join(known)}")
-    folder = out or (None if short or where else page.HERE)
-    if not report:
-        for name in names or known:
-            try:
-                data = run(name, rounds or (1 if short else 5), short, where)
-            except BenchmarkError as error:
-                raise click.ClickException(f"{name}: {error}") from error
-            print(page.section(name, data, plot=None), flush=True)
-            if folder:
-                page.save(folder, name, data)
-    if report or folder:
-        page.write(folder or page.HERE)
+    folder = out or (None if short or where or compare or renew else page.HERE)
+    if (report or folder) and not importlib.util.find_spec("matplotlib"):
+        raise click.UsageError("the plots need matplotlib: pip install 'gqueue[bench]'; or measure with --short alone")
+    try:
+        if report:
+            page.write(folder or page.HERE)
+        elif compare or renew:
+            watched = names or [name for name in baseline.WATCHED if name in known]
+            _watch(watched, rounds or 3, compare, renew)
+        else:
+            _measure(names or known, rounds or (1 if short else 5), short, where, folder)
+    except BenchmarkError as error:
+        raise click.ClickException("\n".join([str(error), *getattr(error, "__notes__", ())])) from error
+
+
+def _measure(names: Sequence[str], rounds: int, short: bool, where: tuple[str, ...], folder: Path | None) -> None:
+    for name in names:
+        data = run(name, rounds, short, where)
+        print(page.section(name, data, plot=None), flush=True)
+        if folder:
+            page.save(folder, name, data)
+    if folder:
+        page.write(folder)
+
+
+def _watch(names: Sequence[str], rounds: int, compare: Path | None, renew: Path | None) -> None:
+    marks = {name: marks_of(name, rounds) for name in names}
+    if compare:
+        before = baseline.load(compare)
+        for name in names:
+            if any(line.bad for line in baseline.compare(before, {name: marks[name]})):
+                print(f"# {name} once more, for it fell short", flush=True)
+                marks[name] = baseline.better(marks[name], marks_of(name, rounds))
+        lines = baseline.compare(before, marks)
+        print(baseline.shown(lines))
+        if any(line.bad for line in lines):
+            raise BenchmarkError(f"slower than {compare}, or not measured: {', '.join(x.name for x in lines if x.bad)}")
+    if renew:
+        baseline.save(renew, {**machine(), "runs": rounds}, marks)
+
+
+def marks_of(name: str, rounds: int) -> dict[str, float]:
+    """Measure one benchmark in its short form; return its marks."""
+    return benchmark.load(name)[0].marks(run(name, rounds, short=True)["runs"])
 
 
 def run(name: str, rounds: int, short: bool, where: tuple[str, ...] = ()) -> dict[str, Any]:

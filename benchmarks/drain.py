@@ -141,7 +141,7 @@ class Drain(Benchmark):
             select(records, processes=1, payload=0, signed=False), "slots", "results"
         ).items():
             per = "ping_per_s" if slots == 1 else "zpopmin_per_s"
-            name = f"drain, {slots} slots, results {'on' if results else 'off'}"
+            name = f"{slots} slots, results {'on' if results else 'off'}"
             marks[name] = statistics.median(values(runs, "jobs_per_s", per=per))
         return marks
 

@@ -76,8 +76,8 @@ class Enqueue(Benchmark):
         )
         if made.returncode:
             raise BenchmarkError(f"the producer ended with {made.returncode}")
-        if wrong := _wrong(server, cell["jobs"]):
-            raise BenchmarkError(wrong)
+        if said := wrong(server, cell["jobs"]):
+            raise BenchmarkError(said)
         measured: dict[str, Any] = json.loads(made.stdout)
         return measured
 
@@ -148,7 +148,7 @@ class Enqueue(Benchmark):
         marks = {}
         for (way,), runs in group(records, "way").items():
             per = "bare_per_s" if way == "one by one" else "zadd_per_s"
-            marks[f"enqueue, {way}"] = statistics.median(values(runs, "jobs_per_s", per=per))
+            marks[way] = statistics.median(values(runs, "jobs_per_s", per=per))
         return marks
 
 
@@ -160,7 +160,7 @@ def _percent(records: Iterable[Record], per: str) -> list[float]:
     return [100 * ratio for ratio in values(records, "jobs_per_s", per=per)]
 
 
-def _wrong(server: Server, count: int) -> str:
+def wrong(server: Server, count: int) -> str:
     """Return what is wrong with the jobs that the queue holds, "" if each number is there once."""
     found: Counter[int] = Counter()
     for _, value in server.client.hscan_iter(Keys("bench")("jobs"), count=5_000):

@@ -5,7 +5,6 @@ import re
 import tomllib
 from pathlib import Path
 
-from benchmarks import page
 from gqueue.store.keys import KINDS
 
 ROOT = Path(__file__).parent.parent
@@ -68,11 +67,6 @@ def test_wheel_takes_along_what_is_not_python():
 
     assert set(others) == listed
     assert others
-
-
-def test_page_of_the_benchmarks_shows_the_runs_in_the_files():
-    assert page.load(page.HERE, "pool_sizes"), "python -m benchmarks pool_sizes was never run"
-    assert (ROOT / "benchmarks/README.md").read_text() == page.text()
 
 
 def test_no_environment_runs_on_an_interpreter_that_is_not_supported():

@@ -1,0 +1,97 @@
+"""Whether gqueue has become slower: the marks of a run beside those of the baseline.
+
+A mark is a ratio to a reference of the same run, so the baseline of one machine says something on another. What fell
+short is measured once more before it counts, and the better median counts: a slow minute passes, a loss stays.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from attrs import frozen
+
+from benchmarks.benchmark import table
+
+WATCHED = ("drain", "enqueue", "latency")
+"""The benchmarks that the baseline is made of."""
+
+MOST_LOSS = 0.25
+"""Share of a mark that may be missing: what a noisy machine takes now and then."""
+
+
+@frozen
+class Line:
+    """One mark beside the baseline's; None where one has it not."""
+
+    name: str
+    before: float | None
+    now: float | None
+
+    @property
+    def change(self) -> float | None:
+        """Return by what share it is better, or (less than 0) worse."""
+        return None if self.before is None or self.now is None else self.now / self.before - 1
+
+    @property
+    def verdict(self) -> str:
+        """Return "ok", or what is wrong; a mark that the baseline has not got yet is neither."""
+        if self.before is None:
+            return "new"
+        if self.change is None:
+            return "NOT MEASURED"
+        return "SLOWER" if self.change < -MOST_LOSS else "ok"
+
+    @property
+    def bad(self) -> bool:
+        """Return whether the comparison fails."""
+        return self.verdict not in ("ok", "new")
+
+
+Marks = dict[str, dict[str, float]]
+"""Benchmark -> name of a mark -> the mark."""
+
+
+def better(one: Mapping[str, float], other: Mapping[str, float]) -> dict[str, float]:
+    """Return of each mark the better one."""
+    return {name: max(marks[name] for marks in (one, other) if name in marks) for name in {**one, **other}}
+
+
+def compare(before: Marks, now: Marks) -> list[Line]:
+    """Return a line for each mark of the benchmarks that were measured now."""
+    return [
+        Line(f"{benchmark}: {name}", before.get(benchmark, {}).get(name), marks.get(name))
+        for benchmark, marks in now.items()
+        for name in {**before.get(benchmark, {}), **marks}
+    ]
+
+
+def shown(lines: Sequence[Line]) -> str:
+    """Return what was compared, and what came of it."""
+    rows = [
+        [
+            line.name,
+            _number(line.before),
+            _number(line.now),
+            "" if line.change is None else f"{100 * line.change:+.0f}%",
+            line.verdict,
+        ]
+        for line in lines
+    ]
+    return table(["ratio to the reference", "baseline", "now", "change", f"down to -{MOST_LOSS:.0%}"], rows)
+
+
+def load(path: Path) -> Marks:
+    """Return the marks of a baseline."""
+    found: Marks = json.loads(path.read_text())["marks"]
+    return found
+
+
+def save(path: Path, about: Mapping[str, Any], marks: Marks) -> None:
+    """Write the baseline."""
+    rounded = {name: {mark: float(f"{value:.4g}") for mark, value in of.items()} for name, of in marks.items()}
+    path.write_text(json.dumps({"about": about, "marks": rounded}, indent=1) + "\n")
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.4g}"

@@ -1,0 +1,132 @@
+"""The command with a benchmark that measures nothing: `seen` tells what it was asked to measure."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from benchmarks import __main__ as command
+from benchmarks import baseline, benchmark, page
+from benchmarks.benchmark import Benchmark, BenchmarkError, Cell, Record
+from benchmarks.server import Server
+
+
+class Fake(Benchmark):
+    title = "A fake"
+
+    def __init__(self) -> None:
+        self.seen: list[Any] = []
+        self.rates = [100.0]
+        self.lost: Cell | None = None
+
+    def cells(self, short: bool) -> list[dict[str, Any]]:
+        return [{"cell": "a"}, {"cell": "b"}] + ([] if short else [{"cell": "slow"}])
+
+    def rounds(self, cell: Cell, rounds: int) -> int:
+        return 1 if cell["cell"] == "slow" else rounds
+
+    def measure(self, cell: Cell, server: Server) -> dict[str, Any]:
+        assert server.client.dbsize() == 0
+        self.seen.append(cell["cell"])
+        if cell == self.lost:
+            raise BenchmarkError("1 jobs did not run")
+        return {"jobs_per_s": self.rates.pop(0) if len(self.rates) > 1 else self.rates[0]}
+
+    def line(self, record: Record) -> str:
+        return f"{record['cell']}: {record['jobs_per_s']}"
+
+    def tables(self, records: Sequence[Record]) -> str:
+        return f"{len(records)} records"
+
+    def marks(self, records: Sequence[Record]) -> dict[str, float]:
+        return {"rate": max(record["jobs_per_s"] / record["ping_per_s"] for record in records)}
+
+
+@pytest.fixture
+def fake(monkeypatch: pytest.MonkeyPatch) -> Fake:
+    made = Fake()
+    monkeypatch.setattr(benchmark, "names", lambda: ["fake"])
+    monkeypatch.setattr(benchmark, "load", lambda name: (made, "It measures nothing."))
+    monkeypatch.setattr(baseline, "WATCHED", ("fake",))
+    monkeypatch.setattr("benchmarks.reference.measure", lambda server: {"ping_per_s": 10})
+    return made
+
+
+def invoke(*arguments: str) -> Result:
+    return CliRunner().invoke(command.main, arguments)
+
+
+def test_rounds_go_round_the_cells(fake: Fake, tmp_path: Path):
+    pytest.importorskip("matplotlib")
+    result = invoke("--runs", "3", "--out", str(tmp_path))
+
+    assert result.exit_code == 0, result.output
+    assert fake.seen == ["a", "b", "slow", "a", "b", "a", "b"]
+    data = page.load(tmp_path, "fake")
+    assert data
+    assert data["runs"][0] == {"cell": "a", "ping_per_s": 10, "jobs_per_s": 100.0}
+    assert len(data["runs"]) == 7
+    assert "7 records" in (tmp_path / "README.md").read_text()
+
+
+@pytest.mark.parametrize("option", [("--short",), ("--where", "cell=a")])
+def test_part_of_the_measurement_writes_nothing(option: tuple[str, ...], fake: Fake, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(page, "save", None)
+    monkeypatch.setattr(page, "write", None)
+    result = invoke("--runs", "1", *option)
+
+    assert result.exit_code == 0, result.output
+    assert fake.seen == (["a"] if "cell=a" in option else ["a", "b"])
+    assert "records" in result.output
+
+
+def test_lost_job_is_an_error_and_nothing_is_shown_of_the_benchmark(fake: Fake, tmp_path: Path):
+    pytest.importorskip("matplotlib")
+    fake.lost = {"cell": "b"}
+    result = invoke("--out", str(tmp_path))
+
+    assert result.exit_code == 1
+    assert "1 jobs did not run" in result.output
+    assert "{'cell': 'b'}" in result.output
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_unknown_name_is_refused_with_those_that_there_are(fake: Fake):
+    result = invoke("drian")
+
+    assert result.exit_code == 2
+    assert "there is no benchmark drian, but fake" in result.output
+
+
+def test_as_fast_as_the_baseline_is_well(fake: Fake, tmp_path: Path):
+    path = tmp_path / "baseline.json"
+    assert invoke("--renew", str(path)).exit_code == 0
+    assert baseline.load(path) == {"fake": {"rate": 10.0}}
+    result = invoke("--compare", str(path))
+
+    assert result.exit_code == 0
+    assert "fake: rate" in result.output
+
+
+def test_slower_twice_is_an_error(fake: Fake, tmp_path: Path):
+    path = tmp_path / "baseline.json"
+    baseline.save(path, {}, {"fake": {"rate": 14.0}})
+    result = invoke("--compare", str(path), "--runs", "1")
+
+    assert result.exit_code == 1
+    assert fake.seen == ["a", "b", "a", "b"]
+    assert "SLOWER" in result.output
+    assert "slower than" in result.output
+
+
+def test_slower_once_is_measured_again(fake: Fake, tmp_path: Path):
+    path = tmp_path / "baseline.json"
+    baseline.save(path, {}, {"fake": {"rate": 14.0}})
+    fake.rates = [100.0, 100.0, 140.0]
+    result = invoke("--compare", str(path), "--runs", "1")
+
+    assert result.exit_code == 0, result.output
+    assert fake.seen == ["a", "b", "a", "b"]
+    assert "once more" in result.output
