@@ -48,12 +48,13 @@ def write(folder: Path = HERE) -> None:
 
 def text(folder: Path = HERE) -> str:
     """Return the page."""
-    sections = []
+    sections, met = [], []
     for name in benchmark.names():
         if data := load(folder, name):
+            met += [target.met for target in benchmark.load(name)[0].targets(data["runs"])]
             plot = f"{name}.png" if (folder / "results" / f"{name}.png").exists() else None
             sections.append(section(name, data, plot))
-    return "\n".join([HEAD, *sections])
+    return "\n".join([HEAD, f"Of {len(met)} targets {sum(met)} are met.\n", *sections])
 
 
 def section(name: str, data: dict[str, Any], plot: str | None) -> str:
