@@ -72,18 +72,19 @@ def _measure(names: Sequence[str], rounds: int, short: bool, where: tuple[str, .
 
 def _watch(names: Sequence[str], rounds: int, compare: Path | None, renew: Path | None) -> None:
     marks = {name: marks_of(name, rounds) for name in names}
+    lines = []
     if compare:
         before = baseline.load(compare)
         for name in names:
-            if any(line.bad for line in baseline.compare(before, {name: marks[name]})):
+            if not renew and any(line.bad for line in baseline.compare(before, {name: marks[name]})):
                 print(f"# {name} once more, for it fell short", flush=True)
                 marks[name] = baseline.better(marks[name], marks_of(name, rounds))
         lines = baseline.compare(before, marks)
         print(baseline.shown(lines))
-        if any(line.bad for line in lines):
-            raise BenchmarkError(f"slower than {compare}, or not measured: {', '.join(x.name for x in lines if x.bad)}")
     if renew:
         baseline.save(renew, {**machine(), "runs": rounds}, marks)
+    elif bad := [line.name for line in lines if line.bad]:
+        raise BenchmarkError(f"slower than {compare}, or not measured: {'; '.join(bad)}")
 
 
 def marks_of(name: str, rounds: int) -> dict[str, float]:

@@ -33,6 +33,7 @@ from benchmarks.benchmark import (
     Target,
     at_least,
     group,
+    mark,
     select,
     spread,
     table,
@@ -144,12 +145,12 @@ class Enqueue(Benchmark):
         ]
 
     def marks(self, records: Sequence[Record]) -> dict[str, float]:
-        """Return one by one to the bare calls of the same seconds, and the others to ZADD in batches."""
-        marks = {}
-        for (way,), runs in group(records, "way").items():
-            per = "bare_per_s" if way == "one by one" else "zadd_per_s"
-            marks[way] = statistics.median(values(runs, "jobs_per_s", per=per))
-        return marks
+        """Return the rates: of one by one to the bare calls, of threads to PING, of what forms batches to ZADD."""
+        per = {"one by one": "bare_per_s", "8 threads": "ping_per_s"}
+        return {
+            way: mark(runs, "jobs_per_s", runs if way == "one by one" else records, per.get(way, "zadd_per_s"))
+            for (way,), runs in group(records, "way").items()
+        }
 
 
 REFERENCES = {"bare_per_s": "bare EVALSHA", "same_per_s": "same script", "pooled_per_s": "bare EVALSHA, pool"}

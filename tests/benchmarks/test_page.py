@@ -52,6 +52,6 @@ def drained(*rates: float) -> list[benchmark.Record]:
     cell = {"processes": 1, "slots": 50, "results": False, "payload": 0, "signed": False, "jobs": 1_000}
     costs = {"worker_cpu_us": 11.0, "redis_cpu_us": 4.5, "jobs_a_call": 30.0}
     return [
-        {**cell, **costs, "jobs_per_s": rate, "ping_per_s": rate / (9 - number), "zpopmin_per_s": rate * 5}
+        {**cell, **costs, "jobs_per_s": rate, "ping_per_s": rate / (9 - number), "zadd_per_s": rate * 5}
         for number, rate in enumerate(rates)
     ]
