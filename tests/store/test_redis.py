@@ -197,6 +197,18 @@ def test_calls_go_on_while_connections_are_killed_all_the_time(open_redis: OpenS
     assert claim(store, limit=1000) == [f"j{number}" for number in range(300)]
 
 
+def test_claim_is_on_its_way_while_its_caller_does_something_else(open_redis: OpenStore):
+    store, other = open_redis(), open_redis()
+    enqueue(store, "a")
+    store.register("w")
+    claim(store, limit=0)  # the server knows the script by now
+
+    def look():
+        wait_until(lambda: other.stats().running == 1)
+
+    assert [job.id for job in store.settle_and_claim("w", 2, [], [], 1, meanwhile=look).jobs] == ["a"]
+
+
 # Scripts.
 
 
@@ -352,10 +364,10 @@ def _works(store: RedisStore) -> bool:
 
 def test_call_that_may_have_been_carried_out_says_so(open_redis: OpenStore, proxy: Proxy):
     store = open_redis(proxy.url, retry_for_ms=200)
-    store.stats()
+    enqueue(store, "before")  # now the server has the script: what is lost is the reply of a call, not NOSCRIPT
     proxy.next("lose reply", count=100_000)
     with pytest.raises(StoreUnavailable, match="may have been carried out") as caught:
-        enqueue(store, "a")
+        enqueue(store, "a", call=2)
 
     assert caught.value.may_be_in
     proxy.rule = lambda _: "pass"
