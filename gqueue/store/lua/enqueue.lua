@@ -92,19 +92,30 @@ for at = FIRST, #ARGV, FIELDS do
   end
 end
 
--- The first write is one that a full Redis refuses: nothing has been written then.
-local now = clock(ARGV[1])
-local known = redis.call('HMGET', meta, 'epoch', 'sequence', 'largest', 'capacity_set', 'places')
-local epoch = kept(known[1], now)
-redis.call('HSET', meta, 'capacity', brought, 'epoch', whole(epoch))
-local age_s = (now - epoch) / 1000
+local total = (#ARGV - FIRST + 1) / FIELDS
+local known = redis.call('HMGET', meta, 'epoch', 'sequence', 'largest', 'capacity_set', 'places', 'capacity')
 local sequence, largest = given(known[2]), kept(known[3], 0)
 local in_force = kept(known[4], tonumber(brought))
-local waiting = depth()
-local dropped = drop_lapsed_tickets(now, ticket_ms)
+-- Most calls bring jobs that are ready, to a queue where nobody stands in line: then the time is not asked for.
+local rare = redis.call('EXISTS', suspects, scheduled, dead_jobs, waiters, tickets) > 0
+local epoch, now = kept(known[1], nil), nil
+local function time()
+  now = now or clock(ARGV[1])
+  return now
+end
+
+-- The first write is one that a full Redis refuses: nothing has been written then. It is this one, or that of the jobs.
+local dropped, others = 0, 0
+if rare or not epoch or known[6] ~= brought or place ~= '' or when_full == 'shed' then
+  epoch = epoch or time()
+  redis.call('HSET', meta, 'capacity', brought, 'epoch', whole(epoch))
+  dropped = drop_lapsed_tickets(time(), ticket_ms)
+  others = redis.call('ZCARD', waiters)
+end
+local waiting = rare and depth() or redis.call('ZCARD', ready)
 
 local function rank_of(priority)
-  return aging == 0 and tonumber(priority) or tonumber(priority) + aging * age_s
+  return aging == 0 and tonumber(priority) or tonumber(priority) + aging * ((time() - epoch) / 1000)
 end
 
 local function text(rank)
@@ -115,9 +126,7 @@ local function standing(number)
   return string.format('%013x', number) .. ticket
 end
 
-local total = (#ARGV - FIRST + 1) / FIELDS
-local first_rank = rank_of(ARGV[FIRST + 1])
-local others, ahead = redis.call('ZCARD', waiters), 0
+local first_rank, ahead = rank_of(ARGV[FIRST + 1]), 0
 local room, mine = math.max(0, in_force - waiting), nil
 local may_enter
 if place ~= '' then
@@ -133,12 +142,17 @@ else
   may_enter = ahead == 0 and room or 0
 end
 local may_shed = when_full == 'shed' and ahead == 0
-local has_dead = redis.call('EXISTS', dead_jobs) == 1
+local has_dead = rare and redis.call('EXISTS', dead_jobs) == 1
 local accepted, entered, shed_now, taken = 0, 0, 0, {}
 local made_ready, sooner, soonest = false, false, nil
-local to_ready, to_schedule, old_results, gathered = {}, {}, {}, 0
+local to_jobs, to_ready, to_schedule, old_results, gathered = {}, {}, {}, {}, 0
 
 local function flush()
+  if gathered > 0 then
+    redis.call('HSET', jobs, unpack(to_jobs))
+    redis.call('UNLINK', unpack(old_results))
+    to_jobs, old_results, gathered = {}, {}, 0
+  end
   if #to_ready > 0 then
     redis.call('ZADD', ready, unpack(to_ready))
     made_ready, to_ready = true, {}
@@ -147,21 +161,34 @@ local function flush()
     redis.call('ZADD', scheduled, unpack(to_schedule))
     to_schedule = {}
   end
-  if gathered > 0 then
-    redis.call('UNLINK', unpack(old_results))
-    old_results, gathered = {}, 0
+end
+
+-- Ids in `jobs`: looked up together, if the records that come along can be borne.
+local held = {}
+local looked = total > 1 and total * largest <= MOVE_BYTES
+if looked then
+  local ids = {}
+  for index = 1, total do
+    ids[index] = ARGV[FIRST + (index - 1) * FIELDS]
+  end
+  for index, entry in ipairs(redis.call('HMGET', jobs, unpack(ids))) do
+    held[ids[index]] = entry and true or nil
   end
 end
 
--- Put the job in, unless its id is taken; returns whether it is in now.
-local function enter(id, priority, rank, delay_ms, record)
-  local digits = string.format('%013x', sequence + 1)
-  local score = aging == 0 and priority or text(rank)
-  if redis.call('HSETNX', jobs, id, digits .. score .. ' ' .. record) == 0 then
-    return false
-  end
+local function is_taken(id)
+  local waits_or_runs = held[id] or (not looked and redis.call('HEXISTS', jobs, id) == 1)
+  return waits_or_runs or (has_dead and redis.call('HEXISTS', dead_jobs, id) == 1)
+end
+
+local function enter(id, rank, at)
   sequence, gathered = sequence + 1, gathered + 1
+  local priority, delay_ms, record = ARGV[at + 1], ARGV[at + 2], ARGV[at + 3]
+  local digits = string.format('%013x', sequence)
+  local score = aging == 0 and priority or text(rank)
+  to_jobs[2 * gathered - 1], to_jobs[2 * gathered] = id, digits .. score .. ' ' .. record
   old_results[gathered] = root .. 'result:' .. id
+  held[id] = true
   if #record + 64 > largest then
     largest = #record + 64
   end
@@ -169,16 +196,12 @@ local function enter(id, priority, rank, delay_ms, record)
     to_ready[#to_ready + 1] = score
     to_ready[#to_ready + 1] = digits .. id
   else
-    local due = now + tonumber(delay_ms)
+    local due = time() + tonumber(delay_ms)
     soonest = soonest or tonumber(redis.call('ZRANGE', scheduled, 0, 0, 'WITHSCORES')[2] or math.huge)
     sooner = sooner or due < soonest
     to_schedule[#to_schedule + 1] = whole(due)
     to_schedule[#to_schedule + 1] = id
   end
-  if gathered == 1000 then
-    flush()
-  end
-  return true
 end
 
 local function shed_for(rank)
@@ -189,40 +212,32 @@ local function shed_for(rank)
   end
   local victim = string.sub(worst[1], 14)
   redis.call('ZREM', ready, worst[1])
-  bury(victim, 'shed', counter(attempts, victim), SHED_REPORT, SHED_OUTCOME, result_ttl_ms, now, limits)
-  shed_now = shed_now + 1
+  bury(victim, 'shed', counter(attempts, victim), SHED_REPORT, SHED_OUTCOME, result_ttl_ms, time(), limits)
+  held[victim] = nil
+  shed_now, has_dead = shed_now + 1, true
   return true
-end
-
-local function is_taken(id)
-  return redis.call('HEXISTS', jobs, id) == 1 or (has_dead and redis.call('HEXISTS', dead_jobs, id) == 1)
 end
 
 for index = 0, total - 1 do
   local at = FIRST + index * FIELDS
-  local id, priority = ARGV[at], ARGV[at + 1]
-  local rank = rank_of(priority)
+  local id, rank = ARGV[at], rank_of(ARGV[at + 1])
   local overtakes = others > 0 and rank > first_rank -- a worse job of the batch, who waits between the two
-  if entered < may_enter and not overtakes then
-    if has_dead and redis.call('HEXISTS', dead_jobs, id) == 1 then
-      taken[#taken + 1] = index
-    elseif enter(id, priority, rank, ARGV[at + 2], ARGV[at + 3]) then
-      entered = entered + 1
-    else
-      taken[#taken + 1] = index
-    end
-  elseif is_taken(id) then
+  if is_taken(id) then
     taken[#taken + 1] = index
+  elseif entered < may_enter and not overtakes then
+    enter(id, rank, at)
+    entered = entered + 1
   elseif not overtakes and may_shed and shed_for(rank) then
-    has_dead = true
-    enter(id, priority, rank, ARGV[at + 2], ARGV[at + 3])
+    enter(id, rank, at)
   else
     break
   end
   accepted = accepted + 1
 end
 flush()
-redis.call('HSET', meta, 'sequence', whole(sequence), 'largest', whole(largest))
+if entered + shed_now > 0 then
+  redis.call('HSET', meta, 'sequence', whole(sequence), 'largest', whole(largest))
+end
 count('enqueued', entered + shed_now)
 count('shed', shed_now)
 waiting = waiting + entered
@@ -242,7 +257,7 @@ if waits then
   end
   local stands = standing(tonumber(number))
   redis.call('ZADD', waiters, rank, stands)
-  redis.call('ZADD', tickets, whole(now + ticket_ms), stands)
+  redis.call('ZADD', tickets, whole(time() + ticket_ms), stands)
   reply_place = string.format('%s %s %d', rank, whole(tonumber(number)), redis.call('ZRANK', waiters, stands))
 end
 
@@ -250,7 +265,7 @@ if made_ready or sooner then
   hint_workers()
 end
 if dropped > 0 or waits or (mine and entered == 0) then
-  hint_room(now)
+  hint_room(time())
 end
 local reply = string.format(
   '%d %d %s %s %s', accepted, waiting, whole(in_force), reply_place, #taken > 0 and table.concat(taken, ',') or '-')
