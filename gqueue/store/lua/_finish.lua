@@ -10,10 +10,14 @@ local function drop(id)
   redis.call('HDEL', progress, id)
 end
 
-local function keep(id, outcome, ttl_ms)
-  if tonumber(ttl_ms) > 0 and outcome ~= '' then
+local function save(id, outcome, ttl_ms)
+  if outcome ~= '' and tonumber(ttl_ms) > 0 then
     redis.call('SET', root .. 'result:' .. id, outcome, 'PX', ttl_ms)
   end
+end
+
+local function keep(id, outcome, ttl_ms)
+  save(id, outcome, ttl_ms)
   if redis.call('ZSCORE', awaited, id) then
     redis.call('PUBLISH', root .. 'done', id)
   end

@@ -81,9 +81,13 @@ if call ~= last and call ~= last + 1 then
   return {'stale_call'}
 end
 local now = clock(ARGV[1])
-redis.call('ZREM', ready, '') -- needs no memory: a full Redis lets the writes after it pass
-redis.call('ZADD', workers, 'XX', whole(now + touch(now, lease_ms)), worker)
-local paused = redis.call('HGET', meta, 'paused') == '1'
+local known = redis.call('HMGET', meta, 'seen', 'lease', 'paused', 'largest')
+local paused = known[3] == '1'
+redis.call('HDEL', running, '') -- needs no memory: a full Redis lets the writes after it pass
+redis.call('ZADD', workers, 'XX', whole(now + touch(now, lease_ms, known)), worker)
+
+-- Most batches are successes of jobs of which nothing is kept elsewhere, and only ready jobs wait: then these are 0.
+local sparse, aside, ready_left = 1, 1, nil
 
 local function holds_suspect()
   if redis.call('EXISTS', crashes) == 0 then
@@ -101,23 +105,23 @@ local function answer(ids, entries, skipped)
   local left = 'nothing'
   if paused then
     left = 'paused'
-  elseif redis.call('EXISTS', ready) == 1 then
+  elseif ready_left or (ready_left == nil and redis.call('EXISTS', ready) == 1) then
     left = 'more'
-  elseif redis.call('EXISTS', suspects) == 1 and not holds_suspect() then
+  elseif aside > 0 and redis.call('EXISTS', suspects) == 1 and not holds_suspect() then
     left = 'more'
   end
   if left == 'more' then
     hint_workers()
   end
-  local due = redis.call('ZRANGE', scheduled, 0, 0, 'WITHSCORES')[2]
+  local due = aside > 0 and redis.call('ZRANGE', scheduled, 0, 0, 'WITHSCORES')[2]
   local claimed, failures, lost = {}, {}, {}
   for i, id in ipairs(ids) do
     claimed[2 * i - 1], claimed[2 * i] = id, entries[i]
   end
-  if #ids > 0 and redis.call('EXISTS', attempts) == 1 then
+  if #ids > 0 and sparse > 0 and redis.call('EXISTS', attempts) == 1 then
     failures = redis.call('HMGET', attempts, unpack(ids))
   end
-  if #ids > 0 and redis.call('EXISTS', crashes) == 1 then
+  if #ids > 0 and sparse > 0 and redis.call('EXISTS', crashes) == 1 then
     lost = redis.call('HMGET', crashes, unpack(ids))
   end
   local due_in_ms = tonumber(due or 'inf') < 2 ^ 53 and whole(math.max(0, tonumber(due) - now)) or ''
@@ -146,47 +150,46 @@ if call == last then
   return answer(ids, entries, {})
 end
 
--- Most batches are successes of jobs of which nothing else is kept: `sparse` is then 0.
-local skipped, succeeded, retried, cancelled, died = {}, 0, 0, 0, 0
-local sparse = redis.call('EXISTS', attempts, crashes, cancels, progress, awaited)
-if done > 0 then
-  local held, mine = redis.call('HMGET', running, unpack(ARGV, FIRST, FIRST + done - 1)), {}
-  for i = 1, done do
-    local id = ARGV[FIRST + i - 1]
+local named, mine, finished, skipped = {unpack(ARGV, FIRST, FIRST + done - 1)}, {}, {}, {}
+local succeeded, retried, cancelled, died = 0, 0, 0, 0
+for at = FIRST + done, #ARGV, FIELDS do
+  named[#named + 1] = ARGV[at]
+end
+sparse = redis.call('EXISTS', attempts, crashes, cancels, progress, awaited)
+if #named > 0 then
+  local held = redis.call('HMGET', running, unpack(named))
+  for i, id in ipairs(named) do
     if held[i] and not mine[id] then
       mine[#mine + 1] = id
-      mine[id] = true
+      mine[id] = i
     else
       skipped[#skipped + 1] = id
     end
   end
-  succeeded = #mine
-  if succeeded > 0 then
-    redis.call('HDEL', running, unpack(mine))
-    if sparse == 0 then
-      redis.call('HDEL', jobs, unpack(mine))
-    else
-      for _, id in ipairs(mine) do
-        drop(id)
-        keep(id, '', '0')
-      end
-    end
-  end
+end
+if #mine > 0 then
+  redis.call('HDEL', running, unpack(mine))
 end
 
-for at = FIRST + done, #ARGV, FIELDS do
-  local id, move, ttl_ms = ARGV[at], ARGV[at + 1], ARGV[at + 6]
-  if redis.call('HDEL', running, id) == 0 then
-    skipped[#skipped + 1] = id
+local function succeed(id, outcome, ttl_ms)
+  if sparse == 0 then
+    finished[#finished + 1] = id
+    save(id, outcome, ttl_ms)
+  else
+    drop(id)
+    keep(id, outcome, ttl_ms)
+  end
+  succeeded = succeeded + 1
+end
+
+for i, id in ipairs(mine) do
+  local at = FIRST + done + (mine[id] - done - 1) * FIELDS
+  local move, ttl_ms = ARGV[at + 1], ARGV[at + 6]
+  if mine[id] <= done then
+    succeed(id, '', '0')
   elseif move == 'succeed' then
-    if sparse == 0 then
-      redis.call('HDEL', jobs, id)
-    else
-      drop(id)
-    end
-    keep(id, ARGV[at + 5], ttl_ms)
-    succeeded = succeeded + 1
-  elseif move == 'cancel' or redis.call('HEXISTS', cancels, id) == 1 then
+    succeed(id, ARGV[at + 5], ttl_ms)
+  elseif move == 'cancel' or (sparse > 0 and redis.call('HEXISTS', cancels, id) == 1) then
     cancel_now(id, ttl_ms)
     cancelled = cancelled + 1
   elseif move == 'retry' then
@@ -199,22 +202,32 @@ for at = FIRST + done, #ARGV, FIELDS do
     died = died + 1
   end
 end
+if #finished > 0 then
+  redis.call('HDEL', jobs, unpack(finished))
+end
+sparse = sparse + retried
 
-local due = redis.call('ZRANGEBYSCORE', scheduled, '-inf', whole(now), 'LIMIT', 0, MOVE_LIMIT)
-for _, id in ipairs(within_bytes(due)) do
-  local entry = redis.call('HGET', jobs, id)
-  redis.call('ZREM', scheduled, id)
-  if entry then
-    local sequence, rank = head(entry)
-    make_ready(id, sequence, rank, max_crashes)
+aside = redis.call('EXISTS', suspects, scheduled, waiters)
+if aside > 0 then
+  local due = redis.call('ZRANGEBYSCORE', scheduled, '-inf', whole(now), 'LIMIT', 0, MOVE_LIMIT)
+  for _, id in ipairs(within_bytes(due)) do
+    local entry = redis.call('HGET', jobs, id)
+    redis.call('ZREM', scheduled, id)
+    if entry then
+      local sequence, rank = head(entry)
+      make_ready(id, sequence, rank, max_crashes)
+    end
   end
 end
 
 local ids, entries, from_ready = {}, {}, 0
 if limit > 0 and not paused then
-  local members = redis.call('ZRANGE', ready, 0, limit - 1)
+  local members = redis.call('ZRANGE', ready, 0, limit)
+  ready_left = members[limit + 1] ~= nil
+  members[limit + 1] = nil
   local suspect
-  if redis.call('EXISTS', suspects) == 1 and not holds_suspect() then
+  if aside > 0 and redis.call('EXISTS', suspects) == 1 and not holds_suspect() then
+    ready_left = nil
     suspect = redis.call('ZRANGE', suspects, 0, 0, 'WITHSCORES')
     local better = redis.call('ZCOUNT', ready, '-inf', '(' .. suspect[2])
     for _, member in ipairs(redis.call('ZRANGEBYSCORE', ready, suspect[2], suspect[2], 'LIMIT', 0, limit)) do
@@ -230,11 +243,11 @@ if limit > 0 and not paused then
   for i, member in ipairs(members) do
     ids[i] = string.sub(member, 14)
   end
-  if limit * kept(redis.call('HGET', meta, 'largest'), 0) > MOVE_BYTES then
-    ids = within_bytes(ids)
+  if limit * kept(known[4], 0) > MOVE_BYTES then
+    ids, ready_left = within_bytes(ids), nil
   end
   if #ids > 0 then
-    local found, claims, known = redis.call('HMGET', jobs, unpack(ids)), {}, {}
+    local found, claims, there = redis.call('HMGET', jobs, unpack(ids)), {}, {}
     local value = ARGV[3] .. ' ' .. whole(now)
     for i, id in ipairs(ids) do
       if suspect and members[i] == suspect[1] then
@@ -243,7 +256,7 @@ if limit > 0 and not paused then
         from_ready = from_ready + 1
       end
       if found[i] then -- else a member without a record: it is dropped from where it waited
-        known[#known + 1], entries[#entries + 1] = id, found[i]
+        there[#there + 1], entries[#entries + 1] = id, found[i]
         claims[#claims + 1] = id
         claims[#claims + 1] = value
       end
@@ -254,7 +267,7 @@ if limit > 0 and not paused then
     if #claims > 0 then
       redis.call('HSET', running, unpack(claims))
     end
-    ids = known
+    ids = there
   end
 end
 redis.call('HSET', calls, worker, ARGV[3])
@@ -264,7 +277,7 @@ count('retried', retried)
 count('cancelled', cancelled)
 count('dead', died)
 count('claimed', #ids)
-if #ids > 0 then
+if #ids > 0 and aside > 0 then
   hint_room(now)
 end
 return answer(ids, entries, skipped)
