@@ -41,7 +41,7 @@ from benchmarks.benchmark import (
 )
 from benchmarks.server import Server
 from gqueue.store import scripts
-from gqueue.store.connection import pack
+from gqueue.store.connection import Opening
 from gqueue.store.keys import Keys
 from gqueue.task import new_job_id
 
@@ -266,9 +266,10 @@ def references(no_op: "Task[[int], None]", client: redis.Redis) -> dict[str, Cal
     script = scripts.load()["enqueue"]
     sha = script.sha.decode()
     pooled = redis.Redis.from_url(no_op.queue.url, protocol=2)
-    with mock.patch("gqueue.store.client.pack", wraps=pack) as packing:
+    with mock.patch.object(Opening, "pack", autospec=True, side_effect=Opening.pack) as packing:
         no_op.enqueue(-1)
-    arguments = list(packing.call_args.args[0][2:])  # behind EVALSHA and the script's hash
+    opening, behind = packing.call_args.args
+    arguments = [len(opening.keys), *opening.keys, *behind]
     first = 1 + len(script.keys)
     arguments[1 + script.keys.index("call:LANE")] = Keys(no_op.queue.name)("call:LANE", "bench.1")
     call, job_id = (first + script.arguments.index(name) for name in ("call", "jobs"))

@@ -35,7 +35,7 @@ from gqueue.errors import BadSetting
 from gqueue.store import replies, scripts
 from gqueue.store.base import Store
 from gqueue.store.codec import TEXT_LIMIT, BadRecord, decode_record
-from gqueue.store.connection import Argument
+from gqueue.store.connection import Argument, Opening
 from gqueue.store.keys import EXPIRING, KINDS
 from gqueue.store.redis import RedisStore
 
@@ -328,7 +328,7 @@ class Audit:
     def _run(self, name: str, arguments: Sequence[Argument]) -> Any:
         script = _load()[name]
         keys = [self._keys(kind) for kind in script.keys]
-        return self._client.call(name, (len(keys), *keys, *arguments), script)[1:]
+        return self._client.call(name, arguments, Opening(script, keys))[1:]
 
 
 def is_readable(entry: bytes) -> bool:

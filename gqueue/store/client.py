@@ -11,7 +11,7 @@ import os
 import random
 import time
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 from redis.exceptions import ConnectionError as LinkBroken
@@ -21,10 +21,9 @@ from redis.exceptions import TimeoutError as NoReply
 from gqueue.errors import CallRefused, StoreFull, StoreUnavailable
 from gqueue.store import denied, patience
 from gqueue.store import server as servers
-from gqueue.store.connection import MAX_LANES, Address, Argument, Lanes, LanesClosed, Link, pack
+from gqueue.store.connection import MAX_LANES, Address, Argument, Lanes, LanesClosed, Link, Opening, pack
 from gqueue.store.links import WAIT_TIMEOUT_S, Links
 from gqueue.store.outage import Fault, fault_of, forget_gates, moved_to, of_a_slot, why
-from gqueue.store.scripts import Script
 
 log = logging.getLogger("gqueue.store")
 
@@ -79,14 +78,14 @@ class Client:
     def call(
         self,
         operation: str,
-        parts: tuple[Argument, ...],
-        script: Script | None = None,
+        parts: Sequence[Argument],
+        opening: Opening | None = None,
         job_ids: tuple[str, ...] = (),
         receive: Callable[[Link], Any] | None = None,
     ) -> Any:
         """Return the reply to a command, sent again while the server is away.
 
-        *parts* is the command; of a *script*, EVALSHA and its sha are put before them. *job_ids* are for the error.
+        *parts* is the command; behind the *opening* of a script, its arguments. *job_ids* are for the error.
         *receive* reads the reply, and may say more on the same connection; if that fails, all of it is done again.
 
         Raises:
@@ -96,7 +95,7 @@ class Client:
             StoreTooOld: at the first connection.
             CallRefused: for any other reason.
         """
-        packed = pack(parts if script is None else (b"EVALSHA", script.sha, *parts))
+        packed = pack(tuple(parts)) if opening is None else opening.pack(parts)
         links = self._links
         deadline = time.monotonic() + self._retry_for
         sent, redirects = False, 0
@@ -123,8 +122,8 @@ class Client:
                     lanes.give(link)
                 elif link is not None:
                     lanes.drop(link)
-                if fault is Fault.NO_SCRIPT and script is not None:
-                    packed, script = pack((b"EVAL", script.text, *parts)), None
+                if fault is Fault.NO_SCRIPT and opening is not None:
+                    packed, opening = opening.pack_with_text(parts), None
                     continue
                 sent = sent or (opened and not sending and type(error) in (LinkBroken, NoReply))
                 redirects += fault is Fault.MOVED

@@ -12,7 +12,7 @@ import ssl
 import threading
 import time
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol, cast
 from urllib.parse import parse_qsl, urlsplit
 
@@ -23,6 +23,7 @@ from redis.exceptions import RedisError
 from gqueue.config import URL_FORM, masked, option_shown, unshowable
 from gqueue.errors import BadSetting
 from gqueue.store.parking import Parking
+from gqueue.store.scripts import Script
 
 MAX_LANES = 16
 """Connections for calls of one store: a call takes 60 us, so 16 carry all that one interpreter can send."""
@@ -45,6 +46,27 @@ def pack(command: tuple[Argument, ...]) -> bytes:
     except UnicodeEncodeError:
         encoded = [part.encode("utf-8", "surrogateescape") if isinstance(part, str) else part for part in command]
         return _pack(tuple(encoded))
+
+
+class Opening:
+    """What all calls of a script with the same keys begin with, packed once: 20 of the 35 parts of an enqueue."""
+
+    def __init__(self, script: Script, keys: Sequence[bytes]) -> None:
+        self.script, self.keys = script, keys
+        parts: tuple[Argument, ...] = (b"EVALSHA", script.sha, len(keys), *keys)
+        self._count, self._packed = len(parts), _behind_count(pack(parts))
+
+    def pack(self, arguments: Sequence[Argument]) -> bytes:
+        """Write a call as it is sent."""
+        return b"*%d\r\n%b%b" % (self._count + len(arguments), self._packed, _behind_count(pack(tuple(arguments))))
+
+    def pack_with_text(self, arguments: Sequence[Argument]) -> bytes:
+        """Write a call for a server that does not know the script."""
+        return pack((b"EVAL", self.script.text, len(self.keys), *self.keys, *arguments))
+
+
+def _behind_count(packed: bytes) -> bytes:
+    return packed[packed.index(b"\n") + 1 :]
 
 
 class LanesClosed(Exception):

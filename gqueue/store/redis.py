@@ -4,7 +4,7 @@ Decides nothing about jobs: `core.scheduling` says what the operations do, the s
 which keys and arguments they take; what is passed here is checked against them by a test.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from typing import Any
 
@@ -35,7 +35,7 @@ from gqueue.errors import LeaseLost, NotLapsed, StaleCall, StoreUnavailable
 from gqueue.store import confirm, replies, scripts
 from gqueue.store.base import Wait
 from gqueue.store.client import Client
-from gqueue.store.connection import Argument, Link
+from gqueue.store.connection import Argument, Link, Opening
 from gqueue.store.keys import Keys
 from gqueue.store.sentinel import address_of
 from gqueue.store.server import Server
@@ -43,6 +43,9 @@ from gqueue.store.snapshot import snapshot
 
 REPLY_TIMEOUT_S = 5.0
 """A server that is silent for so long is away: the longest script takes some milliseconds."""
+
+MOST_OPENINGS = 256
+"""Kept a store: one for each script, lane and worker in use; lanes and workers come and go."""
 
 _load = cache(scripts.load)
 
@@ -65,6 +68,7 @@ class RedisStore:
         self._url, self._retry_for_ms = url, retry_for_ms
         self._keys = Keys(name)
         self._scripts = _load()
+        self._openings: dict[tuple[str, ...], Opening] = {}
         self._confirms: set[bool] = set()
         self._client = client or Client(
             address_of(url),
@@ -340,9 +344,16 @@ class RedisStore:
         receive: Callable[[Link], Any] | None = None,
         **owners: str,
     ) -> Any:
+        opening = self._openings.get((name, *owners.values())) or self._opening(name, owners)
+        return self._client.call(name, arguments, opening, job_ids, receive)
+
+    def _opening(self, name: str, owners: Mapping[str, str]) -> Opening:
         script = self._scripts[name]
         keys = [self._keys(kind, owners.get(kind.rpartition(":")[2], "")) for kind in script.keys]
-        return self._client.call(name, (len(keys), *keys, *arguments), script, job_ids, receive)
+        if len(self._openings) >= MOST_OPENINGS:
+            self._openings.clear()
+        opening = self._openings[name, *owners.values()] = Opening(script, keys)
+        return opening
 
 
 def _now(now_ms: int | None) -> Argument:

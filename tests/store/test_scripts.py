@@ -12,6 +12,7 @@ from gqueue.core.model import NewJob, WhenFull
 from gqueue.store import scripts
 from gqueue.store.audit import audit
 from gqueue.store.client import Client
+from gqueue.store.connection import Opening
 from gqueue.store.keys import DERIVED, KINDS, Keys
 from gqueue.store.redis import RedisStore
 from gqueue.store.scripts import BadScript, Script, parse
@@ -177,10 +178,10 @@ def sent() -> list[tuple[Script, list[Any], list[Any], list[list[str]]]]:
     calls: list[tuple[Script, list[Any], list[Any]]] = []
     original = Client.call
 
-    def spy(self: Client, operation: str, parts: Any, script: Script | None = None, *rest: Any) -> Any:
-        if script is not None:
-            calls.append((script, list(parts[1 : 1 + parts[0]]), list(parts[1 + parts[0] :])))
-        return original(self, operation, parts, script, *rest)
+    def spy(self: Client, operation: str, parts: Any, opening: Opening | None = None, *rest: Any) -> Any:
+        if opening is not None:
+            calls.append((opening.script, list(opening.keys), list(parts)))
+        return original(self, operation, parts, opening, *rest)
 
     with Server() as server, pytest.MonkeyPatch.context() as patch:
         for script in SCRIPTS.values():
