@@ -9,8 +9,9 @@ must keep this: every command that is still to be done follows from the state (`
 
 import math
 from enum import Enum
+from typing import NamedTuple
 
-from attrs import evolve, frozen
+from attrs import frozen
 
 from gqueue.core.model import Left
 from gqueue.core.sharing import Doing, QueueState, refund, shares
@@ -131,8 +132,7 @@ Command = Claim | Settle | Wait | Alarm | Adopt | Interrupt | Register | Leave |
 # State.
 
 
-@frozen
-class WorkerState:
+class WorkerState(NamedTuple):
     """All queues of a worker process, and the slots they share.
 
     Args:
@@ -213,8 +213,8 @@ def finished(worker: WorkerState, queue: int, ended: int, outcomes: int) -> Step
     if not 0 <= outcomes <= ended <= state.running:
         raise MiscountedJobs(f"{ended} jobs ended with {outcomes} outcomes, {state.running} were running")
     if worker.jobs_left is not None:
-        worker = evolve(worker, jobs_left=worker.jobs_left - ended)
-    return _after(worker, queue, evolve(state, running=state.running - ended, unsettled=state.unsettled + outcomes))
+        worker = worker._replace(jobs_left=worker.jobs_left - ended)
+    return _after(worker, queue, state._replace(running=state.running - ended, unsettled=state.unsettled + outcomes))
 
 
 def slot_lost(worker: WorkerState, queue: int, outcomes: int) -> Step:
@@ -225,13 +225,13 @@ def slot_lost(worker: WorkerState, queue: int, outcomes: int) -> Step:
     state = worker.queues[queue]
     if not 0 <= outcomes <= 1 <= min(state.running, worker.limit):
         raise MiscountedJobs(f"lost one of {worker.limit} slots with {outcomes} outcomes, {state.running} were running")
-    worker = evolve(worker, limit=worker.limit - 1, lost=worker.lost + 1)
+    worker = worker._replace(limit=worker.limit - 1, lost=worker.lost + 1)
     return finished(worker, queue, 1, outcomes)
 
 
 def memory_grown(worker: WorkerState) -> Step:
     """Take it that the process has more memory than it is to."""
-    return _plan(evolve(worker, grown=True), list(worker.queues), [])
+    return _plan(worker._replace(grown=True), list(worker.queues), [])
 
 
 def answered(
@@ -248,8 +248,7 @@ def answered(
     commands: list[Command] = []
     if empty and due_in_ms is not None and due_in_ms < POLL_MS and worker.phase is Phase.RUNNING:
         commands.append(Alarm(queue, max(1, due_in_ms)))
-    state = evolve(
-        state,
+    state = state._replace(
         doing=Doing.NOTHING,
         running=state.running + claimed,
         unsettled=state.unsettled - settled,
@@ -268,13 +267,13 @@ def answered(
 
 def call_failed(worker: WorkerState, queue: int) -> Step:
     """Let the other queues have the slots kept for this one: its store does not answer. The shell calls again."""
-    return _after(worker, queue, evolve(worker.queues[queue], requested=0, failing=True))
+    return _after(worker, queue, worker.queues[queue]._replace(requested=0, failing=True))
 
 
 def call_refused(worker: WorkerState, queue: int) -> Step:
     """Take it that a call of the pump was refused, since the lease is lost; nothing was recorded."""
     state = worker.queues[queue]
-    idle = evolve(state, doing=Doing.NOTHING, asked=0, charged=0, requested=0, failing=False)
+    idle = state._replace(doing=Doing.NOTHING, asked=0, charged=0, requested=0, failing=False)
     return _lose(worker, queue, idle)
 
 
@@ -288,34 +287,34 @@ def lease_lost(worker: WorkerState, queue: int) -> Step:
 
 def registered(worker: WorkerState, queue: int) -> Step:
     """Go on with a new lease."""
-    state = evolve(worker.queues[queue], doing=Doing.NOTHING, lost=False, empty=False, adopt=False, failing=False)
+    state = worker.queues[queue]._replace(doing=Doing.NOTHING, lost=False, empty=False, adopt=False, failing=False)
     return _after(worker, queue, state)
 
 
 def hint_taken(worker: WorkerState, queue: int) -> Step:
     """Call next, whatever the phase and the free slots: that call passes the hint on."""
-    return _after(worker, queue, evolve(worker.queues[queue], listening=False, hinted=True))
+    return _after(worker, queue, worker.queues[queue]._replace(listening=False, hinted=True))
 
 
 def wait_ended(worker: WorkerState, queue: int) -> Step:
     """Ask again: no hint came, or it was lost."""
-    return _after(worker, queue, evolve(worker.queues[queue], listening=False, due=True))
+    return _after(worker, queue, worker.queues[queue]._replace(listening=False, due=True))
 
 
 def alarm_rang(worker: WorkerState, queue: int) -> Step:
     """Ask again: a scheduled job is due."""
-    return _after(worker, queue, evolve(worker.queues[queue], due=True))
+    return _after(worker, queue, worker.queues[queue]._replace(due=True))
 
 
 def held_more(worker: WorkerState, queue: int) -> Step:
     """Note that the store holds more jobs for this worker than are known here."""
-    return _after(worker, queue, evolve(worker.queues[queue], adopt=True))
+    return _after(worker, queue, worker.queues[queue]._replace(adopt=True))
 
 
 def adopted(worker: WorkerState, queue: int, count: int) -> Step:
     """Run *count* jobs more; they may exceed the slots, and then wait for one here."""
     state = worker.queues[queue]
-    return _after(worker, queue, evolve(state, doing=Doing.NOTHING, running=state.running + count, failing=False))
+    return _after(worker, queue, state._replace(doing=Doing.NOTHING, running=state.running + count, failing=False))
 
 
 def quiet_asked(worker: WorkerState) -> Step:
@@ -341,7 +340,7 @@ def stop_asked(worker: WorkerState) -> Step:
 
 def left(worker: WorkerState, queue: int) -> Step:
     """Take it that the queue was left: nothing of it is held any more."""
-    return _after(worker, queue, evolve(worker.queues[queue], doing=Doing.LEFT, listening=False))
+    return _after(worker, queue, worker.queues[queue]._replace(doing=Doing.LEFT, listening=False))
 
 
 # What follows from the state.
@@ -355,11 +354,11 @@ def _after(worker: WorkerState, queue: int, state: QueueState, commands: list[Co
 
 def _lose(worker: WorkerState, queue: int, state: QueueState) -> Step:
     commands: list[Command] = [Interrupt(queue, Why.LEASE_LOST)] if state.running and not state.lost else []
-    return _after(worker, queue, evolve(state, lost=True, unsettled=0, requested=0, hinted=False), commands)
+    return _after(worker, queue, state._replace(lost=True, unsettled=0, requested=0, hinted=False), commands)
 
 
 def _enter(worker: WorkerState, phase: Phase, commands: list[Command]) -> Step:
-    return _plan(evolve(worker, phase=phase), list(worker.queues), commands)
+    return _plan(worker._replace(phase=phase), list(worker.queues), commands)
 
 
 def _interrupts(worker: WorkerState) -> list[Command]:
@@ -380,38 +379,42 @@ def _worn(worker: WorkerState) -> Cause | None:
 def _plan(worker: WorkerState, queues: list[QueueState], commands: list[Command]) -> Step:
     """Give every pump that has nothing to do what the state asks for, and end when all is done."""
     if (cause := _worn(worker)) is not None:
-        worker = evolve(worker, phase=Phase.DRAINING, replaced=cause)
+        worker = worker._replace(phase=Phase.DRAINING, replaced=cause)
         commands.append(Replace(cause))
     running = worker.phase is Phase.RUNNING
     given = shares(queues, worker.limit, strict=worker.strict) if running else [0] * len(queues)
     for number, queue in enumerate(queues):
         if queue.doing is Doing.NOTHING:
             queues[number] = _next(worker.phase, number, queue, given[number], commands)
-    jobs = sum(queue.running for queue in queues)
-    ending = worker.phase is Phase.STOPPED or (worker.phase is Phase.DRAINING and jobs == 0)
-    if ending and not worker.ended and all(queue.doing is Doing.LEFT for queue in queues):
+    if not running and _ends(worker, queues):
         commands.append(Exit(worker.replaced))
-        worker = evolve(worker, phase=Phase.STOPPED, ended=True)
-    return evolve(worker, queues=tuple(queues)), tuple(commands)
+        worker = worker._replace(phase=Phase.STOPPED, ended=True)
+    return worker._replace(queues=tuple(queues)), tuple(commands)
+
+
+def _ends(worker: WorkerState, queues: list[QueueState]) -> bool:
+    drained = worker.phase is Phase.DRAINING and not any(queue.running for queue in queues)
+    ending = worker.phase is Phase.STOPPED or drained
+    return ending and not worker.ended and all(queue.doing is Doing.LEFT for queue in queues)
 
 
 def _next(phase: Phase, number: int, queue: QueueState, share: int, commands: list[Command]) -> QueueState:
     leaving = phase is Phase.STOPPED or phase is Phase.DRAINING
     if queue.lost:
         if leaving:
-            return evolve(queue, doing=Doing.LEFT)
+            return queue._replace(doing=Doing.LEFT)
         commands.append(Register(number))
-        return evolve(queue, doing=Doing.REGISTERING)
+        return queue._replace(doing=Doing.REGISTERING)
     if queue.adopt and not leaving:
         commands.append(Adopt(number))
-        return evolve(queue, doing=Doing.ADOPTING, adopt=False)
+        return queue._replace(doing=Doing.ADOPTING, adopt=False)
     if share or queue.unsettled or queue.hinted:
         commands.append(Claim(number, share) if share else Settle(number))
-        return evolve(queue, doing=Doing.CALLING, asked=share, requested=share, hinted=False, due=False)
+        return queue._replace(doing=Doing.CALLING, asked=share, requested=share, hinted=False, due=False)
     if leaving and (phase is Phase.STOPPED or not queue.running):
         commands.append(Leave(number))
-        return evolve(queue, doing=Doing.LEAVING)
+        return queue._replace(doing=Doing.LEAVING)
     if phase is Phase.RUNNING and queue.empty and not queue.listening:
         commands.append(Wait(number, POLL_MS))
-        return evolve(queue, listening=True)
+        return queue._replace(listening=True)
     return queue

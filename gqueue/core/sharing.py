@@ -5,8 +5,7 @@ meanwhile, is `dispatch`. A change must keep this: what is given never exceeds w
 """
 
 from enum import Enum
-
-from attrs import evolve, frozen
+from typing import NamedTuple
 
 from gqueue.core.model import MOVE_LIMIT
 
@@ -22,8 +21,7 @@ class Doing(Enum):
     LEFT = "left"
 
 
-@frozen
-class QueueState:
+class QueueState(NamedTuple):
     """One queue, as its worker sees it.
 
     Args:
@@ -75,12 +73,15 @@ def shares(queues: list[QueueState], limit: int, *, strict: bool) -> list[int]:
     the free slots ride along with the first settlements to be sent.
     """
     given = [0] * len(queues)
+    free = limit
+    for queue in queues:
+        free -= queue.running + queue.requested
     wanting = [number for number, queue in enumerate(queues) if queue.wants]
     if wanting and not strict:
         _level(queues, wanting)
-    free = min(limit - sum(queue.running + queue.requested for queue in queues), MOVE_LIMIT)
     if free <= 0:
         return given
+    free = min(free, MOVE_LIMIT)
     if not wanting:
         wanting = [number for number, queue in enumerate(queues) if queue.unsettled and queue.doing is Doing.NOTHING]
     if wanting and (strict or len(wanting) == 1):
@@ -95,7 +96,7 @@ def refund(queues: list[QueueState], number: int, unused: int) -> None:
     """Undo *unused* turns of a queue that was given more than there was to claim."""
     wanting = [each for each, queue in enumerate(queues) if queue.wants or each == number]
     _pay(queues, wanting, -unused)
-    queues[number] = evolve(queues[number], credit=queues[number].credit + unused)
+    queues[number] = queues[number]._replace(credit=queues[number].credit + unused)
 
 
 def _by_weight(queues: list[QueueState], wanting: list[int], free: int) -> list[int]:
@@ -127,7 +128,7 @@ def _charge(queues: list[QueueState], wanting: list[int], given: list[int]) -> N
         if queues[number].doing is Doing.NOTHING:
             taken += given[number]
             credit = queues[number].credit - given[number]
-            queues[number] = evolve(queues[number], credit=credit, charged=given[number])
+            queues[number] = queues[number]._replace(credit=credit, charged=given[number])
     _pay(queues, wanting, taken)
 
 
@@ -137,7 +138,7 @@ def _level(queues: list[QueueState], wanting: list[int]) -> None:
     for number, queue in enumerate(queues):
         if queue.credit and not queue.wants:
             left += queue.credit
-            queues[number] = evolve(queue, credit=0.0)
+            queues[number] = queue._replace(credit=0.0)
     _pay(queues, wanting, left)
 
 
@@ -145,4 +146,4 @@ def _pay(queues: list[QueueState], wanting: list[int], turns: float) -> None:
     total = sum(queues[number].weight for number in wanting)
     for number in wanting if turns else ():
         queue = queues[number]
-        queues[number] = evolve(queue, credit=queue.credit + turns * queue.weight / total)
+        queues[number] = queue._replace(credit=queue.credit + turns * queue.weight / total)
