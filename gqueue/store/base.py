@@ -8,7 +8,7 @@ Every operation takes `now_ms`, which only tests pass: otherwise the server's cl
 StoreUnavailable after having tried again for `retry_for`; those that are not numbered are safe to repeat.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Literal, Protocol
 
 from gqueue.core.durability import Durability
@@ -115,6 +115,7 @@ class Store(Protocol):
         settlements: Sequence[Settlement],
         limit: int,
         *,
+        meanwhile: Callable[[], None] | None = None,
         now_ms: int | None = None,
     ) -> Claim:
         """Record what ended, put retries and dead letters where they belong, then claim at most *limit* jobs.
@@ -124,6 +125,7 @@ class Store(Protocol):
 
         Args:
             limit: 0 to 1,000. Fewer jobs come back when their records pass 4 MiB; `left` then says MORE.
+            meanwhile: called when the call is on its way, before the answer is waited for; each time it is sent.
 
         Raises:
             LeaseLost: nothing was recorded; the jobs run elsewhere.

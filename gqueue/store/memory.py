@@ -161,9 +161,12 @@ class MemoryStore:
         settlements: Sequence[Settlement],
         limit: int,
         *,
+        meanwhile: Callable[[], None] | None = None,
         now_ms: int | None = None,
     ) -> Claim:
         now = _now(now_ms)
+        if meanwhile is not None:
+            meanwhile()
         return self._cell.apply(
             lambda state: scheduling.settle_and_claim(
                 state, self.rules, worker, call, done, settlements, limit, now_ms=now

@@ -187,6 +187,7 @@ class RedisStore:
         settlements: Sequence[Settlement],
         limit: int,
         *,
+        meanwhile: Callable[[], None] | None = None,
         now_ms: int | None = None,
     ) -> Claim:
         rules = self.rules
@@ -205,7 +206,8 @@ class RedisStore:
         ]
         for settlement in settlements:
             arguments += settlement
-        reply = _fenced(self._run("settle_and_claim", arguments, WORKER=worker), worker)
+        receive = None if meanwhile is None else _receiving(meanwhile)
+        reply = _fenced(self._run("settle_and_claim", arguments, WORKER=worker, receive=receive), worker)
         if reply[0] == b"stale_call":
             raise StaleCall(worker, call)
         return replies.claim(reply)
@@ -366,6 +368,14 @@ def _float(number: float) -> Argument:
 
 def _number(ticket: Ticket) -> Argument:
     return ticket.place.number if ticket.place else 0
+
+
+def _receiving(meanwhile: Callable[[], None]) -> Callable[[Link], Any]:
+    def receive(link: Link) -> Any:
+        meanwhile()
+        return link.receive()
+
+    return receive
 
 
 def _fenced(reply: Sequence[Any], worker: str) -> Sequence[Any]:

@@ -229,8 +229,11 @@ class Pump:
         if settled:
             self._at_settle()
         self._calling = True
+        # The jobs that were handed over run before the answer is looked for: it is there by then, and needs no watcher.
         reply = self._with_lease(
-            lambda: store.settle_and_claim(worker_id, call, done, settlements, limit), done, settlements
+            lambda: store.settle_and_claim(worker_id, call, done, settlements, limit, meanwhile=gevent.sleep),
+            done,
+            settlements,
         )
         self._calling = False
         self.report_ended()

@@ -301,6 +301,17 @@ def test_worker_claims_only_while_it_has_a_lease(store: Store):
         store.settle_and_claim("stranger", 1, [], [], 1, now_ms=NOW)
 
 
+def test_claim_lets_its_caller_do_something_meanwhile(store: Store):
+    put(store, "a")
+    store.register("w", now_ms=NOW)
+    done = []
+
+    claimed = store.settle_and_claim("w", 1, [], [], 1, meanwhile=lambda: done.append(True), now_ms=NOW)
+
+    assert [j.id for j in claimed.jobs] == ["a"]
+    assert done == [True]
+
+
 def test_claim_sent_again_is_answered_with_the_same_jobs(store: Store):
     put(store, "a", "b", "c")
     store.register("w", now_ms=NOW)

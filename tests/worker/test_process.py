@@ -209,11 +209,11 @@ def scene_of_a_store_that_fails() -> dict[str, Any]:
     calls: list[tuple[int, tuple[str, ...], int]] = []
     away = [False]
 
-    def flaky(worker: str, call: int, done: Any, settlements: Any, limit: int) -> Any:
+    def flaky(worker: str, call: int, done: Any, settlements: Any, limit: int, **options: Any) -> Any:
         calls.append((call, tuple(settlement.job_id for settlement in settlements), limit))
         if away[0]:
             raise gqueue.StoreUnavailable("away")
-        return real(worker, call, done, settlements, limit)
+        return real(worker, call, done, settlements, limit, **options)
 
     store.settle_and_claim = flaky
     handle = sleeps.enqueue(0.2)
@@ -253,8 +253,8 @@ def scene_of_a_reply_that_lost_its_jobs() -> dict[str, Any]:
     real = store.settle_and_claim
     dropped: list[str] = []
 
-    def forgetful(worker: str, call: int, done: Any, settlements: Any, limit: int) -> Any:
-        reply = real(worker, call, done, settlements, limit)
+    def forgetful(worker: str, call: int, done: Any, settlements: Any, limit: int, **options: Any) -> Any:
+        reply = real(worker, call, done, settlements, limit, **options)
         if reply.jobs and not dropped:
             dropped.extend(job.id for job in reply.jobs[1:])
             return evolve(reply, jobs=reply.jobs[:1])

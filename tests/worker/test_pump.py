@@ -56,13 +56,13 @@ def scene_of_an_answer_that_cannot_be_read(operation: str) -> dict[str, Any]:
     store = workers_store(queue)
     real, answers = getattr(store, operation), iter(["refused", "unreadable"])
 
-    def answer(*arguments: Any) -> Any:
+    def answer(*arguments: Any, **options: Any) -> Any:
         match next(answers, None):
             case "refused":
                 raise GqueueError("not now")
             case "unreadable":
                 raise UnicodeDecodeError("utf-8", b"\xff", 0, 1, "invalid start byte")
-        return real(*arguments)
+        return real(*arguments, **options)
 
     setattr(store, operation, answer)
     return {"code": perform(queue, lambda worker: until(lambda: worker.stopped or worker._ending.ready()))}
@@ -85,10 +85,10 @@ def scene_of_leases_that_are_lost_at_once() -> dict[str, Any]:
     @queue.task
     def nothing() -> None: ...
 
-    def lose(worker: str, *arguments: Any) -> Any:
+    def lose(worker: str, *arguments: Any, **options: Any) -> Any:
         if time.monotonic() < until_s:
             raise LeaseLost(worker)
-        return real(worker, *arguments)
+        return real(worker, *arguments, **options)
 
     def register(worker: str, register: Any = store.register) -> None:
         registered.append(worker)
@@ -119,11 +119,11 @@ def scene_of_a_beat_that_is_refused_late() -> dict[str, Any]:
         until(lambda: len(refused) == 2)
         time.sleep(0.3)
 
-    def lose_once(worker: str, *arguments: Any) -> Any:
+    def lose_once(worker: str, *arguments: Any, **options: Any) -> Any:
         if not refused:
             refused.append(worker)
             raise LeaseLost(worker)
-        return real(worker, *arguments)
+        return real(worker, *arguments, **options)
 
     def beat(worker: str, beat: Any = heartbeats.heartbeat) -> Any:
         if len(refused) < 2:
@@ -220,14 +220,14 @@ def scene_of_outcomes_that_are_refused() -> dict[str, Any]:
         if fails and not refused:
             raise ValueError
 
-    def settle(worker: str, call: int, done: Any, settlements: Any, limit: int) -> Any:
+    def settle(worker: str, call: int, done: Any, settlements: Any, limit: int, **options: Any) -> Any:
         if len(done) + len(settlements) == 2 and not refused:
             refused.append(worker)
             now_ms = time.time_ns() // 1_000_000
             for seconds in (0.5, 1.0, 1.4, 1.6):  # as if this process had been frozen for longer than the lease
                 store.fence(now_ms=now_ms + int(seconds * 1000))
             until(lambda: pumps)[0].done.append("meanwhile")
-        return real(worker, call, done, settlements, limit)
+        return real(worker, call, done, settlements, limit, **options)
 
     store.settle_and_claim = settle
     jobs = [ends.options(job_id=f"fails-{fails}".lower()).enqueue(fails) for fails in (False, True)]

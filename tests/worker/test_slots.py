@@ -94,6 +94,26 @@ def test_jobs_start_in_order_and_those_beyond_the_slots_wait_their_turn(stuck: l
     slots.close()
 
 
+def test_call_for_the_first_half_of_short_jobs_goes_out_before_the_other_half_runs(stuck: list[Any]) -> None:
+    happened: list[str] = []
+    loop = gevent.get_hub().loop
+
+    def short(job_id: str) -> None:
+        if job_id == "a":  # as a pump does: a callback gathers what ended, and has another call
+            loop.run_callback(loop.run_callback, lambda: happened.append("call"))
+        happened.append(job_id)
+
+    slots, home = Slots(6, stuck.append), Home(short)
+    slots.hand_over(home, jobs("short", *"uvwxyz"))  # type: ignore[arg-type]
+    settle_down(slots)
+    happened.clear()
+    slots.hand_over(home, jobs("short", *"abcdef"))  # type: ignore[arg-type]
+    settle_down(slots)
+
+    assert happened == ["a", "b", "c", "call", "d", "e", "f"]
+    slots.close()
+
+
 def test_slots_are_grown_on_demand_and_used_again(stuck: list[Any]) -> None:
     slots, home = Slots(100, stuck.append), Home(print_nothing)
     for _ in range(5):
