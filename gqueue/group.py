@@ -14,6 +14,10 @@ from typing import Any, Generic, TypeVar
 T = TypeVar("T")
 
 
+FEW = 8
+"""So many always go together; of more callers half do, so that the others get ready while the call is under way."""
+
+
 def let_others_come() -> None:
     """Let all run that can run now."""
     time.sleep(0)
@@ -140,6 +144,7 @@ class GroupCommit(Generic[T]):
         """Form the trip of *rider* and of those who wait; who comes later goes with another."""
         waiting = self._waiting[:]
         riders = [rider, *(other for other in waiting if other.waits)]
+        riders = riders[: max(FEW, (len(self.under_way) + 1) // 2)]
         riders = riders[: self._fits([one.brings for one in riders])]
         trip = Trip(riders)
         for seat, one in enumerate(riders):
