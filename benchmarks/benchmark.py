@@ -30,6 +30,7 @@ NAMES = (
     "memory",
     "depth",
     "idle",
+    "start",
     "peers",
 )
 """The benchmarks, in the order of the page. One that has no file yet is left out."""

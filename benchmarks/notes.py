@@ -52,11 +52,13 @@ class Report:
         ran: how often each job ran, by its number.
         seconds: from the start of the first job to the end of the last.
         cpu_us: processor time a job, in microseconds; None if there were too few to tell.
+        began: when the first job started, by `time.perf_counter`, which on Linux is one clock for all processes.
     """
 
     ran: tuple[int, ...] | bytes
     seconds: float
     cpu_us: float | None
+    began: float = 0.0
 
     @property
     def wrong(self) -> str:
@@ -80,4 +82,4 @@ def read(folder: Path, count: int) -> Report:
             cpu_s += times[_CPU_LAST] - times[_CPU_FIRST]
             cpu_jobs += int(times[_CPU_JOBS])
     seconds = max(lasts) - min(firsts) if lasts else 0.0
-    return Report(ran, seconds, cpu_s / cpu_jobs * 1e6 if cpu_jobs else None)
+    return Report(ran, seconds, cpu_s / cpu_jobs * 1e6 if cpu_jobs else None, min(firsts, default=0.0))

@@ -41,7 +41,9 @@ class Worker:
         burst: bool = False,
         environ: Mapping[str, str] | None = None,
     ) -> None:
-        self._environ = {**os.environ, "GQUEUE_REDIS_URL": server.url, **(environ or {})}
+        # Bytecode is written: an installed package has it, and without it start and memory would be other ones.
+        own = {"PYTHONDONTWRITEBYTECODE": "", "GQUEUE_REDIS_URL": server.url}
+        self._environ = {**os.environ, **own, **(environ or {})}
         self._command = [sys.executable, "-m", "gqueue", "--app", app, "--workers", str(slots), "--log-level", "ERROR"]
         if processes > 1:
             self._command += ["--processes", str(processes)]

@@ -77,3 +77,13 @@ def test_processor_time_is_that_of_the_jobs_between_two_looks(tmp_path: Path, mo
         notes.ended(number)
 
     assert read(tmp_path, 2_500).cpu_us == pytest.approx(20)
+
+
+def test_first_start_of_all_is_told(processes: list[Notes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    now = [100.0]
+    monkeypatch.setattr("time.perf_counter", lambda: now[0])
+    run(processes[1], 1)
+    now[0] = 105.0
+    run(processes[0], 0)
+
+    assert read(tmp_path, 4).began == 100.0
