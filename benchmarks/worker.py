@@ -93,9 +93,15 @@ def await_workers(queue: gqueue.Queue, count: int, worker: Worker, seconds: floa
 
 def produce(server: Server, environ: Mapping[str, str], **what: Any) -> None:
     """Have another process enqueue; *what*: the arguments of `tasks.produce`."""
+    with start_producer(server, environ, **what) as producer:
+        if code := producer.wait():
+            raise BenchmarkError(f"the producer ended with {code}")
+
+
+def start_producer(server: Server, environ: Mapping[str, str], **what: Any) -> "subprocess.Popen[bytes]":
+    """Start what `produce` waits for."""
     command = [sys.executable, "-m", "benchmarks.tasks", json.dumps(what)]
-    environ = {**os.environ, "GQUEUE_REDIS_URL": server.url, **environ}
-    subprocess.run(command, env=environ, check=True)
+    return subprocess.Popen(command, env={**os.environ, "GQUEUE_REDIS_URL": server.url, **environ})
 
 
 def drain(
