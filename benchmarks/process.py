@@ -1,4 +1,4 @@
-"""What a process takes, by /proc: memory and processor time."""
+"""What a process takes, by /proc: memory and processor time; and how much memory there is."""
 
 import os
 import re
@@ -25,6 +25,13 @@ def memory(pid: int) -> Memory:
     assert rss
     assert pss
     return Memory(int(rss[1]) * 1024, int(pss[1]) * 1024)
+
+
+def available_bytes() -> int:
+    """Return how much memory the machine can give without swapping."""
+    found = re.search(r"^MemAvailable:\s+(\d+) kB$", Path("/proc/meminfo").read_text(), re.MULTILINE)
+    assert found
+    return int(found[1]) * 1024
 
 
 def cpu_s(pid: int) -> float:
