@@ -17,7 +17,7 @@ from gqueue.core.durability import Durability
 from gqueue.core.model import Backoff, NewJob, WhenFull, check_name, check_priority
 from gqueue.errors import BadSetting, NotATask
 from gqueue.job import JobHandle
-from gqueue.store.codec import Record, check_payload, check_sensitive
+from gqueue.store.codec import PRIORITY, Record, check_payload, check_sensitive
 
 if TYPE_CHECKING:
     from gqueue.queue import Queue
@@ -101,7 +101,7 @@ class Options(Generic[P, R]):
         result_ttl: Seconds | None = None,
     ) -> None:
         self._queue, self._task_name, self._sensitive = task.queue, task.name, task.sensitive
-        self._priority = task.priority if priority is None else check_priority(priority)
+        self._priority = (task.priority if priority is None else check_priority(priority)) or PRIORITY
         self._delay_ms = to_ms("delay", delay)
         self._job_id = None if job_id is None else check_name("job", job_id)
         self._when_full = to_when_full(when_full)

@@ -1,6 +1,7 @@
 """Tasks: what may be one, what a job's record says, what is refused before anything is sent."""
 
 import functools
+import json
 import time
 from datetime import timedelta
 
@@ -243,6 +244,13 @@ def test_options_go_into_the_record_and_the_job(queue):
     assert (record.priority, record.timeout, record.max_attempts, record.result_ttl) == (-5.0, 2.0, 1, 0.0)
     assert prepared.new[:3] == ("mine", -5.0, 60_000)
     assert (prepared.when_full, prepared.wait_ms) == (gqueue.WhenFull.SHED, 1_500)
+
+
+@pytest.mark.parametrize("priority", [None, 0, 0.0, -0.0])
+def test_record_leaves_out_what_is_as_usual(queue, priority):
+    record = queue.task(add).options(priority=priority).job().new.record
+
+    assert json.loads(record).keys() == {"task", "enqueued_at"}
 
 
 def test_ids_are_short_unlike_and_fit_an_url(queue):

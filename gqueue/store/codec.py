@@ -26,6 +26,9 @@ LEAST_INT, MOST_INT = -(2**63), 2**64 - 1
 OUTCOME_BYTES = 16 * TEXT_LIMIT
 """Largest outcome of a job that died, whatever the limit of results: error and traceback, each character escaped."""
 
+PRIORITY = 0.0
+"""The priority that a record leaves out. msgspec leaves out what *is* the default: another 0.0 it would write."""
+
 SIGNATURE = b"\nsig:"
 """What stands between a record and its signature. JSON has no line end inside of a string, so no record holds it."""
 
@@ -47,7 +50,7 @@ class Record(msgspec.Struct, omit_defaults=True, gc=False):
     task: str
     args: list[Any] = []
     kwargs: dict[str, Any] = {}
-    priority: float = 0.0
+    priority: float = PRIORITY
     timeout: float | None = None
     max_attempts: int | None = None
     result_ttl: float | None = None
