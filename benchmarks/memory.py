@@ -161,7 +161,8 @@ class MemoryUse(Benchmark):
         right.set(xlabel="millions of jobs", ylim=0)
         for panel in (left, right):
             panel.grid(alpha=0.3)
-            panel.legend()
+            if panel.get_legend_handles_labels()[0]:  # not all kinds may have been measured
+                panel.legend()
         return True
 
     def targets(self, records: Sequence[Record]) -> list[Target]:

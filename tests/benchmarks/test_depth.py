@@ -8,7 +8,7 @@ from benchmarks import depth
 from benchmarks.benchmark import BenchmarkError
 from benchmarks.server import Server
 
-CELL = {"depth": 300, "stretch": 500, "calls": 50}
+CELL = {"depth": 300, "stretch": 2_500, "calls": 50}
 
 
 @pytest.fixture
