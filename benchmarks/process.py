@@ -19,11 +19,11 @@ class Memory:
 
 
 def memory(pid: int) -> Memory:
-    """Return what the process *pid* has in memory now."""
+    """Return what the process *pid* has in memory now; raise OSError if it has ended."""
     text = Path(f"/proc/{pid}/smaps_rollup").read_text()
     rss, pss = (re.search(rf"^{name}:\s+(\d+) kB$", text, re.MULTILINE) for name in ("Rss", "Pss"))
-    assert rss
-    assert pss
+    if not rss or not pss:  # it waits to be reaped
+        raise ProcessLookupError(f"process {pid} has ended")
     return Memory(int(rss[1]) * 1024, int(pss[1]) * 1024)
 
 
@@ -41,8 +41,12 @@ def cpu_s(pid: int) -> float:
 
 
 def tree(pid: int) -> Iterator[int]:
-    """Return *pid* and all its descendants."""
+    """Return *pid* and all its descendants, without those of one that ends meanwhile."""
     yield pid
     for children in Path(f"/proc/{pid}/task").glob("*/children"):
-        for child in children.read_text().split():
+        try:
+            found = children.read_text().split()
+        except OSError:
+            continue
+        for child in found:
             yield from tree(int(child))

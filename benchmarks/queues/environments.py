@@ -62,12 +62,16 @@ def debian(name: str, packages: Sequence[str]) -> Path:
     return made(name, packages, make)
 
 
-def versions(folder: Path, installs: Sequence[str]) -> str:
-    """Return what an environment is made of, to be read: *installs*, or what their versions turned out to be."""
+def versions(folder: Path, installs: Sequence[str], only: Sequence[str] = ()) -> str:
+    """Return what an environment is made of, to be read: *installs*, or what their versions turned out to be.
+
+    Args:
+        only: names of those that are told, if not all are.
+    """
     found = folder / "versions"
     named = found.read_text().splitlines() if found.exists() else installs
     parts = [re.fullmatch(r"([\w.-]+)(?:\[.*\])?(?:==|@)(.+)", each) for each in named]
-    return ", ".join(f"{part[1]} {part[2]}" for part in parts if part)
+    return ", ".join(f"{part[1]} {part[2]}" for part in parts if part and (not only or part[1] in only))
 
 
 def made(name: str, wanted: Sequence[str], make: Callable[[Path], None]) -> Path:

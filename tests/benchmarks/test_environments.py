@@ -51,3 +51,4 @@ def test_versions_are_read_from_what_was_asked_for_or_found(tmp_path: Path):
     (tmp_path / "versions").write_text("ruby-sidekiq==6.4.1+dfsg-1\nruby3.1==3.1.7")
 
     assert environments.versions(tmp_path, ["ruby-sidekiq"]) == "ruby-sidekiq 6.4.1+dfsg-1, ruby3.1 3.1.7"
+    assert environments.versions(tmp_path, ["ruby-sidekiq"], ["ruby3.1"]) == "ruby3.1 3.1.7"

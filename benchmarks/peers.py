@@ -1,0 +1,227 @@
+"""Other queues beside gqueue, one worker process each, with the settings that their documentation gives for speed.
+
+On the same server and machine, through their own clients. "drain": no-ops that wait already. They were enqueued by one
+producer before, one by one ("single") or with the queue's own call for many, 1,000 a call; "bytes a job" is what a
+waiting one takes in Redis, its number being all that it carries. "latency": from the call that enqueues to the first
+statement of the job, 100 a second on a worker that has nothing else to do (RQ with a process for each job: 20), after
+1 s of such jobs. "I/O": jobs that wait 50 ms; "of ideal" is the share of `slots / 50 ms`. RSS and PSS are those of all
+processes of the worker, after the drain. Commands are counted with those of scripts.
+
+Each was checked as gqueue is: every job ran exactly once, and nothing was left. What they promise for a worker that is
+killed differs, and is told as their documentation has it; [docs/faults.md](../docs/faults.md) shows what becomes of
+jobs then. Each is installed from its package index when it is first wanted, in an environment of its own below
+`~/.cache/gqueue-peers`.
+"""
+
+import statistics
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from benchmarks.benchmark import Benchmark, Cell, Record, Target, group, select, spread, table, values
+from benchmarks.queues import trial
+from benchmarks.queues.environments import CannotInstall, versions
+from benchmarks.queues.systems import OURS, SYSTEMS, System
+from benchmarks.server import Server
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+BACKLOG, LIVE = "backlog", "live"
+TIMED = 300
+"""Jobs of which the latency is measured in a run, in 3 s: fewer, where they come slower."""
+SHORT = (OURS, "dramatiq", "bullmq")
+SHORT_PART = 10
+SHORT_TIMED = 30
+
+
+class Peers(Benchmark):
+    """Rates, latency and memory, queue by queue; two cells for each: with a backlog, and live."""
+
+    title = "Beside other queues"
+
+    def cells(self, short: bool) -> list[dict[str, Any]]:
+        """Return both cells of each queue; in the short form, of those in the targets.
+
+        Those in the targets come next to one another: a rate of the same minute is what they are compared with, and
+        from one minute to the next the machine may run at half its speed.
+        """
+        part, timed = (SHORT_PART, SHORT_TIMED) if short else (1, TIMED)
+        systems = [SYSTEMS[name] for name in (SHORT if short else dict.fromkeys((*SHORT, *SYSTEMS)))]
+        backlog: list[dict[str, Any]] = []
+        live: list[dict[str, Any]] = []
+        for system in systems:
+            bulk = {"bulk": system.bulk // part} if system.bulk else {}
+            backlog.append({"peer": system.name, "part": BACKLOG, "single": system.single // part, **bulk})
+            turns = max(2, system.io_turns // part)
+            paced = round(timed * system.pace / 100)
+            live.append({"peer": system.name, "part": LIVE, "turns": turns, "timed": paced})
+        return [*backlog, *live]
+
+    def rounds(self, cell: Cell, rounds: int) -> int:
+        """Return less for slow ones."""
+        return min(rounds, SYSTEMS[cell["peer"]].runs)
+
+    def measure(self, cell: Cell, server: Server) -> dict[str, Any]:
+        """Measure one queue, or tell why it cannot be."""
+        system = SYSTEMS[cell["peer"]]
+        try:
+            folder = system.make()
+        except CannotInstall as error:
+            return {"missing": str(error)}
+        told = {"versions": versions(folder, system.installs, system.told)}
+        if cell["part"] == BACKLOG:
+            return {**told, **trial.backlog(system, folder, server, cell["single"], cell.get("bulk", 0))}
+        return {**told, **trial.live(system, folder, server, cell["turns"], cell["timed"])}
+
+    def line(self, record: Record) -> str:
+        """Return the figures that are looked at first."""
+        name = f"{SYSTEMS[record['peer']].label:21}"
+        if "missing" in record:
+            return f"{name} cannot be measured: {record['missing']}"
+        if record["part"] == BACKLOG:
+            return (
+                f"{name} {record['jobs_per_s']:9,.0f} jobs/s, single {record['single_per_s']:7,.0f}/s, "
+                f"many {record.get('bulk_per_s', 0):9,.0f}/s (PING {record['ping_per_s']:7,.0f}/s)"
+            )
+        return (
+            f"{name} {record['jobs_per_s']:9,.1f} I/O jobs/s, {record['of_ideal']:4.0%}, "
+            f"latency {record['p50_ms']:.2f} ms, p99 {record['p99_ms']:.2f} ms (PING {record['ping_per_s']:7,.0f}/s)"
+        )
+
+    def tables(self, records: Sequence[Record]) -> str:
+        """Return what is measured, then the figures, then what could not be had."""
+        had = [record for record in records if "missing" not in record]
+        backlog, live = select(had, part=BACKLOG), select(had, part=LIVE)
+        missing = {SYSTEMS[record["peer"]].label: record["missing"] for record in records if "missing" in record}
+        parts = [_table_of_settings(had), _table_of_rates(backlog), _table_of_cost(backlog), _table_of_live(live)]
+        if missing:
+            parts.append(table(["not measured", "because"], missing.items(), text_columns=2))
+        return "\n\n".join(parts)
+
+    def plot(self, records: Sequence[Record], figure: "Figure") -> bool:
+        """Draw bars of the drain and of the latency."""
+        had = [record for record in records if "missing" not in record]
+        panels = [
+            (select(had, part=BACKLOG), "jobs_per_s", "no-op jobs/s"),
+            (select(had, part=LIVE), "p50_ms", "latency on an idle worker, median, ms"),
+        ]
+        panels = [panel for panel in panels if panel[0]]
+        if not panels:
+            return False
+        figure.set_size_inches(11, 5.5)
+        axes = figure.subplots(1, len(panels), squeeze=False)[0]
+        for panel, (runs, name, title) in zip(axes, panels, strict=True):
+            _bars(panel, runs, name)
+            panel.set(title=title, xscale="log")
+        return True
+
+    def targets(self, records: Sequence[Record]) -> list[Target]:
+        """Return how many times the best queue for Python, and BullMQ, are made, in the same round."""
+        backlog = select(records, part=BACKLOG)
+        python = [name for name, system in SYSTEMS.items() if system.language == "Python" and not _is_ours(system)]
+        return [
+            _times("no-op drain to the best of the other Python queues", 10, backlog, python),
+            _times("no-op drain to BullMQ", 3.5, backlog, ["bullmq"]),
+        ]
+
+
+def _is_ours(system: System) -> bool:
+    return system.name.startswith(OURS)
+
+
+def _times(what: str, bound: float, backlog: Sequence[Record], others: Sequence[str]) -> Target:
+    """Return the target that gqueue's rate is *bound* times the best of *others*', round by round."""
+    rates = {name: values(select(backlog, peer=name), "jobs_per_s") for name in (OURS, *others) if _has(backlog, name)}
+    ours = rates.pop(OURS, [])
+    ratios = []
+    if rates:
+        best = max(rates, key=lambda name: statistics.median(rates[name]))
+        ratios = [rate / other for rate, other in zip(ours, rates[best], strict=False)]
+        what += f" ({SYSTEMS[best].label})" if len(others) > 1 else ""
+    met = bool(ratios) and statistics.median(ratios) >= bound
+    return Target(what, f">= {bound:g} x", spread(ratios, digits=1, unit=" x"), met)
+
+
+def _has(records: Sequence[Record], peer: str) -> bool:
+    return any("jobs_per_s" in record for record in select(records, peer=peer))
+
+
+def _table_of_settings(records: Sequence[Record]) -> str:
+    rows = []
+    for (name,), runs in group(records, "peer").items():
+        system = SYSTEMS[name]
+        guarantee = f"[{system.guarantee}]({system.source})"
+        rows.append([system.label, runs[0]["versions"] or "this one", system.settings, guarantee])
+    return table(["queue", "versions", "worker", "when a worker is killed"], rows, text_columns=4)
+
+
+def _table_of_rates(backlog: Sequence[Record]) -> str:
+    rows = []
+    for (name,), runs in group(backlog, "peer").items():
+        system = SYSTEMS[name]
+        enqueue = [
+            spread(values(runs, "single_per_s")),
+            f"{statistics.median(values(runs, 'single_per_s', per='ping_per_s')):.2f}",
+            spread(values(runs, "bulk_per_s")) if system.bulk else "",
+        ]
+        rows.append(
+            [
+                system.label,
+                f"{len(runs)} x {runs[0]['jobs']:,}",
+                spread(values(runs, "jobs_per_s")),
+                f"{statistics.median(values(runs, 'jobs_per_s', per='ping_per_s')):.2f}",
+                *(enqueue if system.shows_enqueue else [""] * len(enqueue)),
+            ]
+        )
+    return table(["queue", "runs", "drain, jobs/s", "x PING", "single/s", "x PING", "many/s"], rows)
+
+
+def _table_of_cost(backlog: Sequence[Record]) -> str:
+    rows = [
+        [
+            SYSTEMS[name].label,
+            f"{runs[0]['slots']}",
+            f"{statistics.median(values(runs, 'redis_cpu_us')):.1f} us",
+            f"{statistics.median(values(runs, 'redis_commands')):.1f}",
+            f"{statistics.median(values(runs, 'bytes_a_job')):,.0f}",
+            spread(values(runs, "rss_mb")),
+            f"{statistics.median(values(runs, 'pss_mb')):.0f}",
+        ]
+        for (name,), runs in group(backlog, "peer").items()
+    ]
+    head = ["queue", "slots", "Redis CPU a job", "commands a job", "bytes a job", "RSS, MB", "PSS, MB"]
+    return table(head, rows)
+
+
+def _table_of_live(live: Sequence[Record]) -> str:
+    rows = [
+        [
+            SYSTEMS[name].label,
+            f"{statistics.median(values(runs, 'idle_commands_per_s')):,.0f}",
+            spread(values(runs, "p50_ms"), digits=2),
+            spread(values(runs, "p99_ms"), digits=2),
+            f"{max(values(runs, 'p100_ms')):,.1f}",
+            f"{runs[0]['slots']}",
+            spread(values(runs, "jobs_per_s")),
+            f"{statistics.median(values(runs, 'of_ideal')):.0%}",
+        ]
+        for (name,), runs in group(live, "peer").items()
+    ]
+    head = ["queue", "idle commands/s", "latency p50, ms", "p99, ms", "most", "slots", "I/O, jobs/s", "of ideal"]
+    return table(head, rows)
+
+
+def _bars(panel: Any, records: Sequence[Record], name: str) -> None:
+    found = {SYSTEMS[peer].label: values(runs, name) for (peer,), runs in group(records, "peer").items()}
+    middle = [statistics.median(runs) for runs in found.values()]
+    spans = [
+        [m - min(runs) for m, runs in zip(middle, found.values(), strict=True)],
+        [max(runs) - m for m, runs in zip(middle, found.values(), strict=True)],
+    ]
+    colours = ["tab:orange" if label.startswith(OURS) else "tab:blue" for label in found]
+    panel.barh(list(found), middle, xerr=spans, capsize=3, color=colours)
+    panel.invert_yaxis()
+    panel.grid(axis="x", alpha=0.3)
+
+
+BENCHMARK = Peers()
