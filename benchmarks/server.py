@@ -24,8 +24,8 @@ PLAIN: Mapping[str, str] = {"save": "", "appendonly": "no"}
 EVERY_SECOND: Mapping[str, str] = {"appendonly": "yes", "appendfsync": "everysec"}
 """What a benchmark gives as settings to measure with an append-only file."""
 
-COUNTERS = frozenset({"meta", "stats", "calls", "call", "result", "wake"})
-"""Kinds of keys that a drained queue may leave: counters, records that expire, and a hint, which the next worker takes.
+COUNTERS = frozenset({"meta", "stats", "calls", "call", "result", "room", "wake"})
+"""Kinds of keys that a drained queue may leave: counters, records that expire, and hints, of which one may be the last.
 
 A worker takes the last hints when it has run the last job, unless it is ended at that moment, as a burst may be.
 """

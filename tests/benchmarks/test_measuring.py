@@ -55,7 +55,6 @@ def test_waiting_job_is_something_left_and_counters_are_not(server: Server):
     job = no_op.enqueue()
     assert b"gq:{bench}:jobs" in server.keys_left()
     job.cancel()
-    server.client.delete("gq:{bench}:wake")  # a hint, which the first worker takes
     queue.close()
 
     assert server.keys_left() == []

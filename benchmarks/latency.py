@@ -1,0 +1,266 @@
+"""From the time at which a producer is to enqueue a job to its first statement, on a worker of 50 slots.
+
+"rate": no-op jobs at so many a second, on average; each is sent at a time drawn beforehand and its latency counts from
+then, whatever became of the jobs before (open_loop.py). "each" job is an `enqueue` of its own, of up to 16 threads;
+"together" is one `enqueue_many` with what is due by then. "acknowledged" is the return of that call. Shares of a core
+are those of the producer, the worker and Redis. "bare" is the reference: RPUSH, BLPOP and a script that does nothing,
+by redis-py, just before and at the same rate, 1,000 a second at most (bare.py). The fewer there are the longer it
+takes, since the cores fall asleep in between.
+
+"urgent": the same for jobs of top priority, 100 a second, while at least so many others wait, and the slots are busy
+with such. "once a slot is free" is what it waited beyond the rest of a running job: until its call was answered, and
+from the first end of another job since then. What waits at the end, beside what ran, is counted and thrown away.
+"""
+
+import statistics
+import time
+from bisect import bisect_left
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from benchmarks import bare, open_loop, process
+from benchmarks.benchmark import (
+    Benchmark,
+    BenchmarkError,
+    Cell,
+    Record,
+    Target,
+    at_most,
+    group,
+    select,
+    spread,
+    table,
+    values,
+)
+from benchmarks.moments import Report, at, distribution
+from benchmarks.open_loop import Plan, Sent
+from benchmarks.server import Server
+from benchmarks.timed import APP, Run
+from benchmarks.worker import Worker, await_workers
+from gqueue.store.keys import Keys
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+SLOTS = 50
+
+RATES: tuple[dict[str, Any], ...] = (
+    {"rate": 100, "sent": "each", "seconds": 20},
+    {"rate": 1_000, "sent": "each", "seconds": 10},
+    {"rate": 10_000, "sent": "each", "seconds": 5},
+    {"rate": 10_000, "sent": "together", "seconds": 5},
+)
+SHORT_RATES: tuple[dict[str, Any], ...] = (
+    {"rate": 100, "sent": "each", "seconds": 3},
+    {"rate": 10_000, "sent": "together", "seconds": 1},
+)
+
+BARE_S = 3.0
+"""For so long the reference is measured."""
+
+URGENT_RATE = 100
+URGENT_SECONDS = 4
+BACKLOG = 100_000
+KINDS = {"no-op": (0.0, 80_000), "10 ms": (0.010, 5_000), "100 ms": (0.100, 500)}
+"""Jobs that keep the slots busy -> the seconds that one takes, and how many run in a second at most."""
+
+
+class Latency(Benchmark):
+    """How long jobs wait for their start when they need not."""
+
+    title = "Latency"
+
+    def cells(self, short: bool) -> list[dict[str, Any]]:
+        """Return rates, then kinds of jobs that an urgent one is behind."""
+        backlog, seconds = (BACKLOG // 5, 1) if short else (BACKLOG, URGENT_SECONDS)
+        urgent = [{"urgent": kind, "backlog": backlog, "seconds": seconds} for kind in KINDS]
+        return [*(SHORT_RATES if short else RATES), *(urgent[:1] if short else urgent)]
+
+    def measure(self, cell: Cell, server: Server) -> dict[str, Any]:
+        """Send jobs to a worker that waits for them, or that is busy with others."""
+        return _urgent(cell, server) if "urgent" in cell else _at_rate(cell, server)
+
+    def line(self, record: Record) -> str:
+        """Return the latency."""
+        shown = ", ".join(f"p{percent:g} {at([record], 'latency_ms', percent)[0]:.2f}" for percent in (50, 99, 99.9))
+        if "urgent" in record:
+            beyond = at([record], "beyond_ms", 99)[0]
+            return f"behind {record['urgent']:>6} jobs: {shown} ms; once a slot is free: p99 {beyond:.2f} ms"
+        return f"{record['rate']:6,}/s, {record['sent']}: {shown} ms (bare p50 {at([record], 'bare_ms', 50)[0]:.2f} ms)"
+
+    def tables(self, records: Sequence[Record]) -> str:
+        """Return a row for each rate; then one for each kind of other jobs."""
+        rates = [
+            [
+                f"{rate:,}",
+                sent,
+                *(spread(at(runs, "latency_ms", percent), digits=2) for percent in (50, 99, 99.9, 100)),
+                *(spread(at(runs, name, 50), digits=2) for name in ("acknowledged_ms", "bare_ms")),
+                " / ".join(f"{statistics.median(values(runs, name)):.0f}%" for name in SHARES),
+            ]
+            for (rate, sent), runs in group(_rates(records), "rate", "sent").items()
+        ]
+        head = [
+            "rate",
+            "sent",
+            "p50, ms",
+            "p99",
+            "p99.9",
+            "longest",
+            "acknowledged p50",
+            "bare p50",
+            "producer / worker / Redis",
+        ]
+        urgent = [
+            [
+                kind,
+                f"{min(values(runs, 'left')):,}",
+                *(spread(at(runs, "latency_ms", percent), digits=2) for percent in (50, 99, 100)),
+                *(spread(at(runs, "beyond_ms", percent), digits=2) for percent in (50, 99, 100)),
+            ]
+            for (kind,), runs in group(_behind(records), "urgent").items()
+        ]
+        beyond = ["once a slot is free: p50", "p99", "longest"]
+        urgent_head = ["urgent, behind", "so many at least", "p50, ms", "p99", "longest", *beyond]
+        parts = [(head, rates, 2), (urgent_head, urgent, 1)]
+        return "\n\n".join(table(head, rows, columns) for head, rows, columns in parts if rows)
+
+    def plot(self, records: Sequence[Record], figure: "Figure") -> bool:
+        """Draw the distributions, the rarer the more to the right."""
+        figure.set_size_inches(11, 4.5)
+        left, right = figure.subplots(1, 2, sharey=True)
+        for (rate, sent), runs in group(_rates(records), "rate", "sent").items():
+            _curve(left, runs, "latency_ms", f"{rate:,}/s, {sent}")
+        for (kind,), runs in group(_behind(records), "urgent").items():
+            _curve(right, runs, "latency_ms", f"behind {kind} jobs")
+            _curve(right, runs, "beyond_ms", f"behind {kind} jobs, once a slot is free", "--")
+        left.set(title="no-op jobs, by rate", ylabel="ms from due to start (median of the runs)")
+        right.set(title="urgent jobs behind a backlog")
+        for panel in (left, right):
+            panel.set(xscale="log", yscale="log", xlabel="one job in ... waits longer")
+            panel.grid(alpha=0.3)
+            panel.legend(fontsize="small")
+        return True
+
+    def targets(self, records: Sequence[Record]) -> list[Target]:
+        """Return those of an idle worker, of a busy one, and of urgent jobs."""
+        idle, busy = select(records, rate=100), select(records, rate=10_000, sent="each")
+        return [
+            at_most("idle worker (100 jobs/s), p50", 0.4, at(idle, "latency_ms", 50), "ms", digits=2),
+            at_most("idle worker (100 jobs/s), p99", 1.5, at(idle, "latency_ms", 99), "ms", digits=2),
+            at_most("10,000 jobs/s, each sent by itself, p99", 10, at(busy, "latency_ms", 99), "ms", digits=2),
+            *(
+                at_most(f"urgent behind {kind} jobs, once a slot is free, p99", 5, at(runs, "beyond_ms", 99), "ms", 2)
+                for (kind,), runs in group(_behind(records), "urgent").items()
+            ),
+        ]
+
+    def marks(self, records: Sequence[Record]) -> dict[str, float]:
+        """Return how long the reference takes at such a rate, to the latency."""
+        return {
+            f"{rate:,} jobs/s, sent {sent}, p50": statistics.median(at(runs, "bare_ms", 50))
+            / statistics.median(at(runs, "latency_ms", 50))
+            for (rate, sent), runs in group(_rates(records), "rate", "sent").items()
+        }
+
+
+SHARES = ("producer_percent", "worker_percent", "redis_percent")
+
+
+def _at_rate(cell: Cell, server: Server) -> dict[str, Any]:
+    plan = Plan(cell["rate"] * cell["seconds"], cell["rate"], together=cell["sent"] == "together")
+    reference = bare.measure(server, plan.rate, BARE_S)
+    with Run(server, plan.count) as run:
+        with Worker(server, SLOTS, app=APP, environ=run.environ) as worker:
+            await_workers(run.queue, 1, worker)
+            before, worker_s = server.usage(), process.cpu_s(worker.pid)
+            sent = open_loop.send(server, plan)
+            run.await_all()
+            used, worker_s = server.usage() - before, process.cpu_s(worker.pid) - worker_s
+        report = run.report(range(plan.count))
+    seconds = (max(report.starts) - sent.due[0]) / 1e9
+    shares = zip(SHARES, (sent.cpu_s, worker_s, used.cpu_s), strict=True)
+    return {
+        "jobs": plan.count,
+        **waits(sent, report),
+        "bare_ms": distribution(reference),
+        **{name: round(100 * taken / seconds, 1) for name, taken in shares},
+        "jobs_a_call": round(plan.count / used.scripts, 2),
+    }
+
+
+def _urgent(cell: Cell, server: Server) -> dict[str, Any]:
+    seconds, most = KINDS[cell["urgent"]]
+    others = cell["backlog"] + int(most * cell["seconds"])  # which are there still when the last one is sent
+    plan = Plan(URGENT_RATE * cell["seconds"], URGENT_RATE, first=others, priority=-1.0)
+    with Run(server, others + plan.count) as run:
+        queue, tasks = run.queue, run.tasks
+
+        def fill() -> None:
+            queue.pause()
+            queue.enqueue_many(tasks.job(number, seconds) for number in range(others))
+            queue.resume()
+
+        with Worker(server, SLOTS, app=APP, environ=run.environ) as worker:
+            await_workers(queue, 1, worker)
+            sent = open_loop.send(server, plan, before=fill)
+            _await_none_ranked_below(server, 0)  # those claimed are finished before the worker ends
+        left = queue.stats().depth
+        queue.purge()
+        report = run.report([*range(others - left), *range(others, others + plan.count)])
+    return {"jobs": plan.count, "others": others, "left": left, **waits(sent, report, others)}
+
+
+def _await_none_ranked_below(server: Server, rank: float, seconds: float = 30.0) -> None:
+    ready, deadline = Keys("bench")("ready"), time.monotonic() + seconds
+    while left := server.client.zcount(ready, "-inf", f"({rank}"):
+        if time.monotonic() > deadline:
+            raise BenchmarkError(f"{left} urgent jobs have not started within {seconds:g} s")
+        time.sleep(0.01)
+
+
+def waits(sent: Sent, report: Report, first: int = 0) -> dict[str, Any]:
+    """Return the distributions of how long jobs waited; the first that was sent is numbered *first*.
+
+    Behind others (first > 0) also what is beyond: see `beyond`.
+    """
+    starts = report.starts[first:]
+    late = distribution(start - due for start, due in zip(starts, sent.due, strict=True))
+    found = {
+        "latency_ms": late,
+        "acknowledged_ms": distribution(end - due for end, due in zip(sent.answered, sent.due, strict=True)),
+        "called_ms": distribution(call - due for call, due in zip(sent.called, sent.due, strict=True)),
+    }
+    if first:
+        ends = sorted(end for end in report.ends if end)
+        moments = zip(sent.due, sent.answered, starts, strict=True)
+        found["beyond_ms"] = distribution(beyond(due, answered, start, ends) for due, answered, start in moments)
+    return found
+
+
+def beyond(due: int, answered: int, start: int, ends: Sequence[int]) -> int:
+    """Return how long a job waited that is not the rest of a running job.
+
+    That is until it was *answered*, and from the first of the *ends* (of all jobs, in order) since then; all of it, if
+    none was before its start. A slot that became free before the answer may have gone to what waited already.
+    """
+    place = bisect_left(ends, answered)
+    free = ends[place] if place < len(ends) else start
+    return answered - due + start - free if free < start else start - due
+
+
+def _rates(records: Sequence[Record]) -> list[Record]:
+    return [record for record in records if "rate" in record]
+
+
+def _behind(records: Sequence[Record]) -> list[Record]:
+    return [record for record in records if "urgent" in record]
+
+
+def _curve(panel: Any, runs: Sequence[Record], name: str, label: str, line: str = "-") -> None:
+    percents = [float(percent) for percent in runs[0][name] if 10 <= float(percent) < 100]
+    rarity = [100 / (100 - percent) for percent in percents]
+    panel.plot(rarity, [statistics.median(at(runs, name, percent)) for percent in percents], line, label=label)
+
+
+BENCHMARK = Latency()

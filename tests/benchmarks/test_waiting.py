@@ -1,0 +1,103 @@
+"""Latency: how it counts, and measured once with few jobs."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import pytest
+
+from benchmarks import latency
+from benchmarks.benchmark import Benchmark, load
+from benchmarks.moments import Report
+from benchmarks.open_loop import Sent
+from benchmarks.server import Server
+
+MS = 1_000_000
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    with Server() as made:
+        yield made
+
+
+@pytest.mark.parametrize(
+    ("answered", "start", "waited"),
+    [
+        (12, 40, 22),  # the call, and the slot that was free at 20
+        (20, 40, 30),  # at this very moment
+        (21, 40, 21),  # the next, at 30: that of 20 may have gone to another
+        (31, 40, 30),  # there was one already
+        (45, 40, 30),  # it started before the answer
+        (60, 70, 60),  # no other ends any more
+    ],
+)
+def test_urgent_job_waits_for_its_call_and_from_the_first_end_after_it(answered: int, start: int, waited: int):
+    assert latency.beyond(10, answered, start, [5, 20, 30, 50]) == waited
+
+
+def test_waits_count_from_when_a_job_was_due():
+    sent = Sent([10 * MS, 20 * MS], [15 * MS, 20 * MS], [17 * MS, 22 * MS], 0.1)
+    found = latency.waits(sent, Report([12 * MS, 24 * MS], [13 * MS, 25 * MS], [1, 1]))
+
+    assert {name: (of["0"], of["100"]) for name, of in found.items()} == {
+        "latency_ms": (2, 4),
+        "acknowledged_ms": (2, 7),
+        "called_ms": (0, 5),
+    }
+
+
+def test_waits_behind_others_are_those_of_the_urgent_jobs():
+    sent = Sent([10 * MS], [10 * MS], [11 * MS], 0.1)
+    report = Report([1 * MS, 2 * MS, 18 * MS], [9 * MS, 16 * MS, 19 * MS], [1, 1, 1])
+    found = latency.waits(sent, report, first=2)
+
+    assert found["latency_ms"]["100"] == 8
+    assert found["beyond_ms"]["100"] == 3  # 1 to be sent, 2 since the end at 16
+
+
+# Each measured, and shown.
+
+
+def few(name: str, cells: Sequence[dict[str, Any]], server: Server) -> tuple[Benchmark, list[dict[str, Any]]]:
+    """Measure *cells* once each."""
+    one, records = load(name)[0], []
+    for cell in cells:
+        records.append({**cell, "ping_per_s": 10_000, "zpopmin_per_s": 400_000, **one.measure(cell, server)})
+        server.empty()
+    return one, records
+
+
+CELLS: dict[str, tuple[dict[str, Any], ...]] = {
+    "latency": (
+        {"rate": 100, "sent": "each", "seconds": 1},
+        {"rate": 1_000, "sent": "together", "seconds": 1},
+        {"urgent": "10 ms", "backlog": 200, "seconds": 1},
+    ),
+}
+
+
+@pytest.mark.blackbox
+@pytest.mark.parametrize("name", CELLS)
+def test_benchmark_measures_and_shows(name: str, server: Server):
+    one, records = few(name, CELLS[name], server)
+
+    for record in records:
+        assert one.line(record)
+    assert one.tables(records).count("\n|") >= len(records)
+    assert all(target.measured for target in one.targets(records[:1]) if "10,000" not in target.what)
+    match name:
+        case "latency":
+            rate, together, urgent = records
+            assert (rate["jobs"], together["jobs"], urgent["jobs"]) == (100, 1_000, 100)
+            assert urgent["left"] >= 200
+            assert 0 < rate["latency_ms"]["50"] < 1_000
+            assert 0 < rate["bare_ms"]["50"] < 1_000
+            assert all(mark > 0 for mark in one.marks(records).values())
+            assert urgent["beyond_ms"]["50"] <= urgent["latency_ms"]["50"]
+
+
+@pytest.mark.parametrize("name", CELLS)
+def test_short_form_is_a_part(name: str):
+    one = load(name)[0]
+
+    assert 0 < len(one.cells(short=True)) <= len(one.cells(short=False))
