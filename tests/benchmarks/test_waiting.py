@@ -1,12 +1,13 @@
-"""Latency: how it counts, and measured once with few jobs."""
+"""Latency and idle workers: how they count, and each measured once with few jobs."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pytest
 
-from benchmarks import latency
+from benchmarks import idle, latency
 from benchmarks.benchmark import Benchmark, load
+from benchmarks.idle import END
 from benchmarks.moments import Report
 from benchmarks.open_loop import Sent
 from benchmarks.server import Server
@@ -55,6 +56,18 @@ def test_waits_behind_others_are_those_of_the_urgent_jobs():
     assert found["beyond_ms"]["100"] == 3  # 1 to be sent, 2 since the end at 16
 
 
+def test_commands_of_scripts_and_our_own_do_not_count(server: Server):
+    with server.client.monitor() as monitor:
+        server.client.info("cpu")
+        server.client.eval("return redis.call('GET', 'a')", 0)
+        server.client.get("a")
+        server.client.get(END)
+        server.client.echo(END)
+        server.client.get("a")
+
+        assert idle.count_commands(monitor.listen()) == {"EVAL": 1, "GET": 2}
+
+
 # Each measured, and shown.
 
 
@@ -73,6 +86,7 @@ CELLS: dict[str, tuple[dict[str, Any], ...]] = {
         {"rate": 1_000, "sent": "together", "seconds": 1},
         {"urgent": "10 ms", "backlog": 200, "seconds": 1},
     ),
+    "idle": ({"processes": 1, "seconds": 2.5, "wakes": 10}, {"processes": 2, "seconds": 1.0, "wakes": 5}),
 }
 
 
@@ -94,6 +108,9 @@ def test_benchmark_measures_and_shows(name: str, server: Server):
             assert 0 < rate["bare_ms"]["50"] < 1_000
             assert all(mark > 0 for mark in one.marks(records).values())
             assert urgent["beyond_ms"]["50"] <= urgent["latency_ms"]["50"]
+        case "idle":
+            assert 0.5 < records[0]["commands_per_s"] < 10
+            assert set(records[0]["by_name"]) == {"BLPOP", "EVALSHA"}
 
 
 @pytest.mark.parametrize("name", CELLS)
