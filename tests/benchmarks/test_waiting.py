@@ -1,15 +1,17 @@
-"""Latency and idle workers: how they count, and each measured once with few jobs."""
+"""Latency, idle workers and backpressure: how they count, and each measured once with few jobs."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pytest
 
-from benchmarks import idle, latency
-from benchmarks.benchmark import Benchmark, load
+from benchmarks import backpressure, idle, latency
+from benchmarks.backpressure import ideal_ms, producers_of
+from benchmarks.benchmark import Benchmark, BenchmarkError, load
 from benchmarks.idle import END
 from benchmarks.moments import Report
 from benchmarks.open_loop import Sent
+from benchmarks.producers import Call
 from benchmarks.server import Server
 
 MS = 1_000_000
@@ -56,6 +58,32 @@ def test_waits_behind_others_are_those_of_the_urgent_jobs():
     assert found["beyond_ms"]["100"] == 3  # 1 to be sent, 2 since the end at 16
 
 
+def test_ideal_stall_is_what_producers_wait_if_no_slot_is_idle():
+    # 20 producers share 1,000 places a second: each has one in 20 ms, and makes its job in 10 of them.
+    assert ideal_ms(producers_of("threads", 10), 1_000) == pytest.approx(10)
+    # 10 of them bring 100 jobs at a time: of 5,000 places a second each has 100 in 200 ms, and makes them in 100.
+    assert ideal_ms(producers_of("batches", 50), 5_000) == pytest.approx(100)
+    assert ideal_ms(producers_of("no-op batches", 50), 50_000) == pytest.approx(40)  # 2, with 1,000 at a time
+
+
+@pytest.mark.parametrize("kind", ["threads", "greenlets", "batches"])
+def test_producers_make_twice_as_many_jobs_as_the_slots_run(kind: str):
+    made = producers_of(kind, 50)
+
+    assert made.count * made.batch / made.gap_s == pytest.approx(2 * 50 / made.job_s)
+
+
+def test_jobs_are_counted_by_producer():
+    assert backpressure.jobs_of([Call(0, 1, 2, 5), Call(2, 1, 2, 1), Call(0, 3, 4, 5)], 3) == [10, 0, 1]
+
+
+def test_depth_above_the_capacity_is_an_error(server: Server, monkeypatch: pytest.MonkeyPatch):
+    run = {"depth": 101, "jobs_per_s": 1.0, "sent_per_s": 2.0}
+    monkeypatch.setattr(backpressure, "_run", lambda cell, server, capacity: run)
+    with pytest.raises(BenchmarkError, match="101 jobs waited, with a capacity of 100"):
+        backpressure.BENCHMARK.measure({"slots": 10, "producers": "threads", "seconds": 1}, server)
+
+
 def test_commands_of_scripts_and_our_own_do_not_count(server: Server):
     with server.client.monitor() as monitor:
         server.client.info("cpu")
@@ -87,6 +115,12 @@ CELLS: dict[str, tuple[dict[str, Any], ...]] = {
         {"urgent": "10 ms", "backlog": 200, "seconds": 1},
     ),
     "idle": ({"processes": 1, "seconds": 2.5, "wakes": 10}, {"processes": 2, "seconds": 1.0, "wakes": 5}),
+    "backpressure": (
+        {"slots": 5, "producers": "threads", "seconds": 1.5},
+        {"slots": 5, "producers": "greenlets", "seconds": 1.5},
+        {"slots": 50, "producers": "batches", "seconds": 1.5},
+        {"slots": 50, "producers": "no-op batches", "seconds": 2.0},
+    ),
 }
 
 
@@ -111,6 +145,9 @@ def test_benchmark_measures_and_shows(name: str, server: Server):
         case "idle":
             assert 0.5 < records[0]["commands_per_s"] < 10
             assert set(records[0]["by_name"]) == {"BLPOP", "EVALSHA"}
+        case "backpressure":
+            assert all(record["depth"] <= 100 for record in records)
+            assert all(record["fewest"] > 0 for record in records)
 
 
 @pytest.mark.parametrize("name", CELLS)
