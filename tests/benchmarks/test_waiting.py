@@ -1,4 +1,4 @@
-"""Latency, idle workers and backpressure: how they count, and each measured once with few jobs."""
+"""Latency, idle workers, backpressure and I/O: how they count, and each measured once with few jobs."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -121,6 +121,7 @@ CELLS: dict[str, tuple[dict[str, Any], ...]] = {
         {"slots": 50, "producers": "batches", "seconds": 1.5},
         {"slots": 50, "producers": "no-op batches", "seconds": 2.0},
     ),
+    "io": ({"slots": 200, "results": False, "jobs": 1_000}, {"slots": 200, "results": True, "jobs": 1_000}),
 }
 
 
@@ -148,6 +149,8 @@ def test_benchmark_measures_and_shows(name: str, server: Server):
         case "backpressure":
             assert all(record["depth"] <= 100 for record in records)
             assert all(record["fewest"] > 0 for record in records)
+        case "io":
+            assert 100 < records[0]["jobs_per_s"] <= 2_000
 
 
 @pytest.mark.parametrize("name", CELLS)
