@@ -693,7 +693,7 @@ def test_a_producer_that_waits_for_ever_waits_through_an_outage(queue_name, pool
         eventually(lambda: standing(queue) == 2)
 
         server.kill()
-        with pytest.raises(gqueue.StoreUnavailable, match=r"job [0-9a-f]{24} "):
+        with pytest.raises(gqueue.StoreUnavailable, match=r"job [0-9A-Za-z]{14} "):
             limited.result(20)
         assert not waiting.done()
         server.start()

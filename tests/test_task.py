@@ -257,7 +257,7 @@ def test_ids_are_short_unlike_and_fit_an_url(queue):
     ids = {queue.task(name=f"t{n}")(add).job().id for n in range(1_000)}
 
     assert len(ids) == 1_000
-    assert all(len(job_id) == 24 and job_id.isalnum() for job_id in ids)
+    assert all(len(job_id) == 14 and job_id.isalnum() and job_id.isascii() for job_id in ids)
 
 
 def test_a_prepared_job_does_not_see_later_changes_of_its_arguments(queue):
