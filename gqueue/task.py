@@ -6,7 +6,6 @@ arguments are encoded, so that bad ones are refused on the line that passed them
 
 import inspect
 import os
-import time
 from binascii import b2a_base64
 from collections.abc import Callable
 from datetime import timedelta
@@ -141,7 +140,6 @@ class Options(Generic[P, R]):
                 self._timeout,
                 self._max_attempts,
                 self._result_ttl,
-                round(time.time(), 3),
                 self._sensitive,
             ),
         )

@@ -250,7 +250,7 @@ def test_options_go_into_the_record_and_the_job(queue):
 def test_record_leaves_out_what_is_as_usual(queue, priority):
     record = queue.task(add).options(priority=priority).job().new.record
 
-    assert json.loads(record).keys() == {"task", "enqueued_at"}
+    assert json.loads(record).keys() == {"task"}
 
 
 def test_ids_are_short_unlike_and_fit_an_url(queue):

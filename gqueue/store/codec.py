@@ -54,7 +54,6 @@ class Record(msgspec.Struct, omit_defaults=True, gc=False):
     timeout: float | None = None
     max_attempts: int | None = None
     result_ttl: float | None = None
-    enqueued_at: float | None = None
     sensitive: bool = False
 
 
