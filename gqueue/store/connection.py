@@ -13,9 +13,12 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Sequence
+from importlib import import_module
+from importlib.util import find_spec
 from typing import Any, Protocol, cast
 from urllib.parse import parse_qsl, urlsplit
 
+import redis
 from hiredis import pack_command
 from redis.connection import Connection, SSLConnection, UnixDomainSocketConnection, parse_url
 from redis.exceptions import RedisError
@@ -33,6 +36,11 @@ _RETRIES = ("retry", "retry_on_timeout", "retry_on_error")
 
 
 Argument = bytes | str | int | float
+
+# Newer redis-py tells the server its version, and would look it up among the installed packages for each connection.
+_DRIVER: dict[str, Any] = {}
+if find_spec("redis.driver_info"):
+    _DRIVER["driver_info"] = import_module("redis.driver_info").DriverInfo(lib_version=redis.__version__)
 
 # What redis-py and hiredis say of their types is missing, or wrong.
 _parse_url: Callable[[str], dict[str, Any]] = cast(Any, parse_url)
@@ -150,7 +158,7 @@ class Address:
 
     def connection(self, reply_timeout: float) -> RedisConnection:
         """Return a connection of redis-py's that is not open yet."""
-        options = {"socket_connect_timeout": reply_timeout, **self._options, "socket_timeout": reply_timeout}
+        options = {"socket_connect_timeout": reply_timeout, **_DRIVER, **self._options, "socket_timeout": reply_timeout}
         connection = self._make(protocol=2, **options)
         connection.socket_timeout = reply_timeout  # redis-py 5.0.0 forgets it for unix sockets
         return cast(RedisConnection, connection)
