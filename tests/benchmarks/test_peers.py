@@ -93,7 +93,7 @@ def test_run_in_which_something_went_wrong_is_an_error(
 
 @pytest.mark.slow
 def test_run_in_which_a_job_is_lost_is_an_error(server: Server, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(trial, "START_S", 10.0)
+    monkeypatch.setattr(trial, "START_S", 4.0)
     with pytest.raises(BenchmarkError, match="1 of 100 jobs never ran"):
         trial.backlog(own_queue("found == b'7' or jobs.no_op(int(found))"), HERE, server, 60, 40)
 

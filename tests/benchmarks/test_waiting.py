@@ -117,8 +117,6 @@ CELLS: dict[str, tuple[dict[str, Any], ...]] = {
     "idle": ({"processes": 1, "seconds": 2.5, "wakes": 10}, {"processes": 2, "seconds": 1.0, "wakes": 5}),
     "backpressure": (
         {"slots": 5, "producers": "threads", "seconds": 1.5},
-        {"slots": 5, "producers": "greenlets", "seconds": 1.5},
-        {"slots": 50, "producers": "batches", "seconds": 1.5},
         {"slots": 50, "producers": "no-op batches", "seconds": 2.0},
     ),
     "io": ({"slots": 200, "results": False, "jobs": 1_000}, {"slots": 200, "results": True, "jobs": 1_000}),
