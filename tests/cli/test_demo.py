@@ -52,7 +52,7 @@ def test_demo_shows_all_it_should_on_a_private_server_and_takes_more_jobs(
     program.await_line(SUMMARY, seconds=25)
     program.await_line("waiting for more jobs")
     assert program.count("private redis-server") >= 1
-    began = "\n".join(program.lines[: program.lines.index(program.await_line("enqueued"))])
+    said = "\n".join(program.lines[: program.lines.index(program.await_line(SUMMARY))])
     for part in (
         "gqueue ",
         "gevent ",
@@ -62,7 +62,7 @@ def test_demo_shows_all_it_should_on_a_private_server_and_takes_more_jobs(
         "5 slots",
         "never_ends, sum_first",
     ):
-        assert part in began
+        assert part in said
     assert program.count("enqueued sum_first(") == 19
     assert program.count("enqueued never_ends(") == 1
     assert program.count("for room") >= 1
