@@ -14,10 +14,6 @@ from typing import Any, Generic, TypeVar
 T = TypeVar("T")
 
 
-FEW = 8
-"""So many always go together; of more callers half do, so that the others get ready while the call is under way."""
-
-
 def let_others_come() -> None:
     """Let all run that can run now."""
     time.sleep(0)
@@ -98,10 +94,10 @@ class GroupCommit(Generic[T]):
 
     Args:
         send: carries a trip to its end (`Trip.end`); what it raises has befallen its caller alone.
-        fits: how many of those who wait, in order of arrival, one call may carry; at least 1.
+        fits: how many of those who wait, in order of arrival, one call is to carry, by how many are inside; at least 1.
     """
 
-    def __init__(self, send: Callable[[Trip[T]], None], fits: Callable[[Sequence[T]], int]) -> None:
+    def __init__(self, send: Callable[[Trip[T]], None], fits: Callable[[Sequence[T], int], int]) -> None:
         self._send, self._fits = send, fits
         self.under_way: list[None] = []
         self._waiting: list[Rider[T]] = []  # anybody appends; only who holds the token takes out
@@ -144,8 +140,7 @@ class GroupCommit(Generic[T]):
         """Form the trip of *rider* and of those who wait; who comes later goes with another."""
         waiting = self._waiting[:]
         riders = [rider, *(other for other in waiting if other.waits)]
-        riders = riders[: max(FEW, (len(self.under_way) + 1) // 2)]
-        riders = riders[: self._fits([one.brings for one in riders])]
+        riders = riders[: self._fits([one.brings for one in riders], len(self.under_way))]
         trip = Trip(riders)
         for seat, one in enumerate(riders):
             one.trip, one.seat = trip, seat

@@ -182,7 +182,8 @@ class Producer:
 
     def _group(self, endless: bool) -> GroupCommit[tuple[Batch, float | None]]:
         group: GroupCommit[tuple[Batch, float | None]] = GroupCommit(
-            partial(self._carry, endless), lambda those: one_call_carries([len(one.rest[0].record) for one, _ in those])
+            partial(self._carry, endless),
+            lambda those, callers: one_call_carries([len(one.rest[0].record) for one, _ in those], callers),
         )
         return self._groups.setdefault((owner(), endless), group)
 

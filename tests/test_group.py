@@ -19,7 +19,7 @@ class Calls:
     """A group of callers that bring numbers; *send* may be replaced. All who are told to come together, do."""
 
     def __init__(self, monkeypatch, most=1_000):
-        self.group = GroupCommit(lambda trip: self.send(trip), lambda those: min(len(those), most))
+        self.group = GroupCommit(lambda trip: self.send(trip), lambda those, _: min(len(those), most))
         self.trips = []
         self._together = 1
         self._pool = ThreadPoolExecutor(20)
@@ -122,7 +122,12 @@ def test_who_is_hit_while_it_lets_others_aboard_is_replaced(calls, monkeypatch):
     [([1], 1), ([1] * 1_000, 1_000), ([1] * 1_001, 1_000), ([10**9], 1), ([10**9, 1], 1), ([3_000_000] * 3, 1)],
 )
 def test_one_call_carries_a_thousand_jobs_or_4_mib(sizes, count):
-    assert one_call_carries(sizes) == count
+    assert one_call_carries(sizes, 10_000) == count
+
+
+@pytest.mark.parametrize(("callers", "count"), [(1, 8), (8, 8), (17, 9), (50, 20), (39, 20), (20, 10)])
+def test_of_many_callers_half_go_with_one_call(callers, count):
+    assert one_call_carries([10] * 20, callers) == count
 
 
 # On a queue.
@@ -137,8 +142,12 @@ def hold(monkeypatch):
     """Return what makes everybody who comes wait for so many others."""
 
     def hold(queue, together):
+        were_here = []
+
         def all_here():
-            return any(len(group._waiting) >= together for group in queue.producer._groups.values())
+            if any(len(group._waiting) >= together for group in queue.producer._groups.values()):
+                were_here.append(True)
+            return were_here  # those whom the first call does not carry need not wait for more
 
         monkeypatch.setattr("gqueue.group.let_others_come", lambda: wait_until(all_here))
 
@@ -190,6 +199,17 @@ def test_jobs_of_many_threads_go_in_with_one_call_and_each_has_its_handle(make_q
     assert sizes == [8]
     assert len({job.id for job in jobs}) == 8
     assert [job.status() for job in jobs] == ["ready"] * 8
+
+
+def test_half_of_many_get_ready_while_the_others_call_is_under_way(make_queue, hold, pool):
+    queue = make_queue()
+    task, sizes = queue.task(note), sizes_of_calls(queue)
+
+    futures = enqueue_together(queue, hold, pool, [task] * 19)
+
+    assert len({future.result(10).id for future in futures}) == 19
+    assert sizes[0] == 10
+    assert sum(sizes) == 19
 
 
 def test_whoever_finds_no_room_asks_for_itself_and_stands_in_line(make_queue, hold, pool):

@@ -88,12 +88,20 @@ def chunks(jobs: Iterable[T], size: Callable[[T], int], alike: Callable[[T], Has
         yield run
 
 
-def one_call_carries(sizes: Sequence[int]) -> int:
-    """Return how many of the jobs whose records have these *sizes* (bytes) one call may carry: at least one."""
-    total = 0
+FEW_CALLERS = 8
+"""So many always go together: two calls would cost more than is gained by their overlap."""
+
+
+def one_call_carries(sizes: Sequence[int], callers: int) -> int:
+    """Return how many of the jobs whose records have these *sizes* (bytes) one call is to carry: at least one.
+
+    *callers* is how many enqueue at once, those included whom other calls carry. Of many, half go with one call: so the
+    others get ready while it is under way.
+    """
+    most, total = min(MOVE_LIMIT, max(FEW_CALLERS, (callers + 1) // 2)), 0
     for count, size in enumerate(sizes):
         total += size
-        if count and (count == MOVE_LIMIT or total > MOVE_BYTES):
+        if count and (count == most or total > MOVE_BYTES):
             return count
     return len(sizes)
 
