@@ -387,10 +387,14 @@ class Rig:
 
     @contextmanager
     def hole(self, number: int, way: Way) -> Iterator[None]:
-        """Swallow what goes through the proxy; of the workers, number *number* alone may be behind it."""
-        what = f"black hole {way}"
+        """Swallow what goes through the proxy; of the workers, number *number* alone may be behind it.
+
+        It begins when that one runs jobs, so that there is something to take back.
+        """
+        what, pid = f"black hole {way}", self.workers[number].pid
+        self.wait(lambda: len(self._held_by(pid)) > 1, 10, f"worker {number} had no two jobs to run")
         self.proxy.blackhole(way)
-        self._hit(what, self.workers[number].pid)
+        self._hit(what, pid)
         try:
             yield
         finally:

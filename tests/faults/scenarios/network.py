@@ -63,7 +63,7 @@ HITS = tuple(f"app: {client} {how}" for client in ("redis", "gqueue") for how in
 @scenario(
     21,
     full=evolve(FULL, jobs=12_000, seconds=90.0, duration=0.3, direct_workers=1, wait_timeout=4.0),
-    short=evolve(SHORT, jobs=600, seconds=11.0, duration=0.3, direct_workers=1, wait_timeout=2.0, scale=0.17),
+    short=evolve(SHORT, jobs=800, seconds=17.0, duration=0.5, direct_workers=1, wait_timeout=2.0, scale=0.17),
     recovers=True,
     overlapping=None,
     reached=(
