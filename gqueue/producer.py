@@ -41,18 +41,22 @@ _logger = logging.getLogger("gqueue.producer")
 
 
 class Batch:
-    """Jobs on their way in: one call's worth, of which a growing prefix is in."""
+    """Jobs on their way in: one call's worth, of which a growing prefix is in.
 
-    __slots__ = ("before", "durable", "jobs", "rest")
+    *meanwhile* is called while a call with them is under way, by who makes it: not in a task, whose calls others make.
+    """
+
+    __slots__ = ("before", "durable", "jobs", "meanwhile", "rest")
 
     def __init__(
         self,
         jobs: Sequence[NewJob],
         before: Sequence["JobHandle[Any]"] = (),
         durable: Durability | None = None,
+        meanwhile: Callable[[], None] | None = None,
     ) -> None:
         self.jobs = self.rest = jobs
-        self.before, self.durable = before, durable
+        self.before, self.durable, self.meanwhile = before, durable, meanwhile
 
     def admitted(self) -> tuple[str, ...]:
         """Return the ids of what is in, with what went in before this batch."""
@@ -286,6 +290,7 @@ class Producer:
                     capacity=capacity,
                     ticket=ticket,
                     durable=batch.durable,
+                    meanwhile=batch.meanwhile if current.get() is None else None,
                 )
                 self._at_enqueue()
                 reply = carried(partial(patience.until, until, enqueue))

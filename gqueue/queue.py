@@ -13,6 +13,7 @@ from types import MappingProxyType
 from typing import Any, ParamSpec, TypeVar, overload
 
 from gqueue import config
+from gqueue.ahead import Ahead
 from gqueue.config import (
     DEFAULT_CAPACITY,
     DEFAULT_DURABLE_S,
@@ -230,9 +231,10 @@ class Queue:
         durable: str | None = None,
         durable_timeout: Seconds | None = None,
     ) -> list[JobHandle[R]]:
-        """Put many jobs in, in order, one round trip for each 1,000 jobs or 4 MiB; return their handles.
+        """Put many jobs in, in order, one round trip for each 500 jobs or 2 MiB; return their handles.
 
-        *jobs* may be a generator: no more than a round trip's worth is held at a time.
+        *jobs* may be a generator: what one round trip takes along is held at a time, and, of one that is quick and
+        not asked inside a task, as much again that it is asked for while that is under way.
 
         Args:
             when_full: for all of them; None: each as prepared.
@@ -260,9 +262,10 @@ class Queue:
         producer = self.producer
         try:
             own = map(self._check_own, jobs)
-            for run in chunks(own, lambda job: len(job.new.record), PreparedJob.policy):
+            runs = Ahead(chunks(own, lambda job: len(job.new.record), PreparedJob.policy))
+            for run in runs:
                 wanted = run[0].durable if durable is None else safe
-                batch = Batch([job.new for job in run], before=handles, durable=wanted)
+                batch = Batch([job.new for job in run], before=handles, durable=wanted, meanwhile=runs.take)
                 if policy is None:
                     producer.admit(batch, run[0].when_full, run[0].wait_ms)
                 else:

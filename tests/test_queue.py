@@ -257,14 +257,14 @@ def test_for_ever_can_be_asked_for_in_spite_of_the_queue():
     assert endless.task(add).job(1).wait_ms is None
 
 
-def test_many_jobs_go_in_order_one_call_for_each_thousand(make_queue):
+def test_many_jobs_go_in_order_one_call_for_each_500(make_queue):
     queue = make_queue()
     task = queue.task(add)
     calls = count_calls(queue)
 
     handles = queue.enqueue_many(task.job(n) for n in range(2_500))
 
-    assert calls == [1_000, 1_000, 500]
+    assert calls == [500] * 5
     assert arguments(Hand(queue).claim(1_000)) == list(range(1_000))
     assert len({job.id for job in handles}) == 2_500
     assert handles[0].status() == "running"
@@ -277,23 +277,74 @@ def test_many_jobs_are_cut_by_their_bytes_too(make_queue):
 
     queue.enqueue_many(task.job("x" * 900_000) for _ in range(6))
 
-    assert calls == [4, 2]
+    assert calls == [2, 2, 2]
 
 
-def test_jobs_are_taken_from_a_generator_only_as_they_are_sent(make_queue):
+def test_a_generator_is_asked_for_the_next_jobs_while_a_call_is_under_way_and_for_no_more(make_queue):
     queue = make_queue()
     task = queue.task(add)
-    sent_when_taken = []
+    calls, calls_when_taken = count_calls(queue), []
 
     def source():
         for number in range(3_000):
-            if number % 1_000 == 500:
-                sent_when_taken.append(queue.stats().depth)
+            calls_when_taken.append(len(calls))
             yield task.job(number)
 
     queue.enqueue_many(source())
 
-    assert sent_when_taken == [0, 1_000, 2_000]
+    taken_by = [calls_when_taken.count(call) for call in range(7)]
+    assert taken_by == [501, 500, 500, 500, 500, 499, 0]  # by the second call those of the third, ...
+
+
+def test_a_slow_generator_is_asked_only_when_the_answer_is_there(make_queue, monkeypatch):
+    monkeypatch.setattr(gqueue.core.producer, "QUICK_MS", -1)
+    queue = make_queue()
+    task = queue.task(add)
+    depths = []
+
+    def source():
+        for number in range(2_000):
+            if number % 500 == 250:
+                depths.append(queue.stats().depth)
+            yield task.job(number)
+
+    queue.enqueue_many(source())
+
+    assert depths == [0, 500, 1_000, 1_500]
+
+
+def test_a_generator_may_enqueue_by_itself_meanwhile(make_queue):
+    queue = make_queue()
+    task = queue.task(add)
+
+    def source():
+        for number in range(1_200):
+            if number % 400 == 300:
+                task.options(priority=-1).enqueue(-number)
+            yield task.job(number)
+
+    queue.enqueue_many(source())
+
+    assert arguments(Hand(queue).claim(1_000))[:4] == [-300, -700, -1_100, 0]
+    assert queue.stats().depth == 203
+
+
+def test_an_interrupt_of_a_generator_ends_the_call_that_is_under_way(make_queue):
+    queue = make_queue()
+    task = queue.task(add)
+
+    def source():
+        for number in range(2_000):
+            if number == 1_200:
+                raise KeyboardInterrupt
+            yield task.job(number)
+
+    with pytest.raises(KeyboardInterrupt) as hit:
+        queue.enqueue_many(source())
+
+    assert "500 jobs of the batch went in before" in hit.value.__notes__[0]
+    assert queue.stats().depth in (500, 1_000)  # those of the call were sent
+    task.enqueue(1)
 
 
 def test_many_that_do_not_fit_tell_which_went_in(queue, task):
@@ -331,8 +382,8 @@ def test_an_error_of_the_generator_tells_how_many_went_in(make_queue):
     with pytest.raises(gqueue.BadPayload) as refused:
         queue.enqueue_many(task.job(n if n < 1_999 else {n}) for n in range(3_000))
 
-    assert "1,000 jobs of the batch went in" in refused.value.__notes__[0]
-    assert queue.stats().depth == 1_000
+    assert "1,500 jobs of the batch went in" in refused.value.__notes__[0]
+    assert queue.stats().depth == 1_500
 
 
 def test_no_jobs_are_no_call(queue):
@@ -483,7 +534,7 @@ def test_without_an_answer_to_a_batch_the_error_names_what_is_in_and_what_may_be
     def fail_the_second():
         for number, job in enumerate(prepared):
             if number == 1_200:
-                store.fails = 2
+                store.fails = 3
             yield job
 
     with pytest.raises(gqueue.StoreUnavailable) as failed:
@@ -493,7 +544,7 @@ def test_without_an_answer_to_a_batch_the_error_names_what_is_in_and_what_may_be
     assert (list(failed.value.admitted), list(failed.value.job_ids)) == (ids[:1_000], ids[1_000:])
 
 
-def test_full_redis_refuses_the_rest_of_a_batch_and_the_error_names_what_is_in():
+def test_full_redis_refuses_the_rest_of_a_batch_and_the_error_names_what_is_in(eventually):
     with Server() as server, server.client() as client:
         queue = gqueue.Queue("full", server.url)
         task = queue.task(add)
@@ -502,6 +553,7 @@ def test_full_redis_refuses_the_rest_of_a_batch_and_the_error_names_what_is_in()
         def fill_up():
             for number, job in enumerate(prepared):
                 if number == 1_200:
+                    eventually(lambda: queue.stats().depth == 1_000)
                     client.config_set("maxmemory", 1)
                 yield job
 

@@ -16,6 +16,13 @@ SEND_AGAIN_MS = 300_000
 """For how long a call that may have arrived may be sent again: so long before its answer is forgotten (LANE_MS) that
 the server's clock may be stepped an hour ahead meanwhile."""
 
+SEND_JOBS, SEND_BYTES = MOVE_LIMIT // 2, MOVE_BYTES // 2
+"""What a call for many jobs carries, unless one alone is larger: half of what it may, for as much again is taken from
+the caller while it is under way."""
+
+QUICK_MS = 50
+"""A caller who brings a call's worth of jobs in so long is asked for more before the answer to it is read."""
+
 TELL_AFTER_MS = 5_000
 """A wait for room that lasts so long is logged, once."""
 
@@ -67,7 +74,7 @@ def refusal(asked: WhenFull, wait_ms: int | None, *, served_here: bool) -> str:
 
 
 def chunks(jobs: Iterable[T], size: Callable[[T], int], alike: Callable[[T], Hashable]) -> Iterator[list[T]]:
-    """Cut *jobs* into runs, in order, that one call may carry: 1,000 jobs and 4 MiB, unless one alone is larger.
+    """Cut *jobs* into runs, in order, that one call carries: 500 jobs and 2 MiB, unless one alone is larger.
 
     Takes no more of *jobs* than the run at hand, and one.
 
@@ -79,13 +86,21 @@ def chunks(jobs: Iterable[T], size: Callable[[T], int], alike: Callable[[T], Has
     bytes_in_run, kind = 0, None
     for job in jobs:
         its_size, its_kind = size(job), alike(job)
-        if run and (len(run) == MOVE_LIMIT or bytes_in_run + its_size > MOVE_BYTES or its_kind != kind):
+        if run and (len(run) == SEND_JOBS or bytes_in_run + its_size > SEND_BYTES or its_kind != kind):
             yield run
             run, bytes_in_run = [], 0
         run.append(job)
         bytes_in_run, kind = bytes_in_run + its_size, its_kind
     if run:
         yield run
+
+
+def worth_taking_ahead(took_ms: float) -> bool:
+    """Return whether to ask the caller for more jobs while a call is under way: those of it took *took_ms* to come.
+
+    Who brings them slowly is not kept from the answer.
+    """
+    return took_ms <= QUICK_MS
 
 
 FEW_CALLERS = 8

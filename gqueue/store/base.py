@@ -62,6 +62,7 @@ class Store(Protocol):
         capacity: int,
         ticket: Ticket | None = None,
         durable: Durability | None = None,
+        meanwhile: Callable[[], None] | None = None,
         now_ms: int | None = None,
     ) -> Admission:
         """Admit *jobs*, or a prefix of them, in order.
@@ -75,6 +76,7 @@ class Store(Protocol):
             jobs: 1 to 1,000, of about 4 MiB together.
             capacity: most jobs that may wait, >= 1; an operator's set_capacity overrules it.
             durable: wait until this holds of what was accepted, at most its time-out; the reply's *safety* tells.
+            meanwhile: called when the call is on its way, before the answer is waited for; each time it is sent.
 
         Raises:
             StaleCall: *call* is neither the next nor the last of the lane.

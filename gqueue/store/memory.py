@@ -112,11 +112,14 @@ class MemoryStore:
         capacity: int,
         ticket: Ticket | None = None,
         durable: Durability | None = None,
+        meanwhile: Callable[[], None] | None = None,
         now_ms: int | None = None,
     ) -> Admission:
         if durable is not None:
             why = "a queue in the memory of this process has neither replicas nor a disk"
             raise DurabilityUnsupported(self.name, str(durable), why)
+        if meanwhile is not None:
+            meanwhile()
         now = _now(now_ms)
         return self._cell.apply(
             lambda state: scheduling.enqueue(

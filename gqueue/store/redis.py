@@ -115,6 +115,7 @@ class RedisStore:
         capacity: int,
         ticket: Ticket | None = None,
         durable: Durability | None = None,
+        meanwhile: Callable[[], None] | None = None,
         now_ms: int | None = None,
     ) -> Admission:
         rules = self.rules
@@ -139,14 +140,21 @@ class RedisStore:
             arguments += (job.id, _float(job.priority), job.delay_ms, job.record)
         job_ids = tuple(job.id for job in jobs)
         if durable is not None:
-            return self._confirmed(arguments, lane, call, job_ids, durable)
-        reply = self._run("enqueue", arguments, LANE=lane, job_ids=job_ids)
+            return self._confirmed(arguments, lane, call, job_ids, durable, meanwhile)
+        receive = _receiving(meanwhile)
+        reply = self._run("enqueue", arguments, LANE=lane, job_ids=job_ids, receive=receive)
         if reply[0] == b"stale_call":
             raise StaleCall(lane, call)
         return replies.admission(reply[1])
 
     def _confirmed(
-        self, arguments: Sequence[Argument], lane: str, call: int, job_ids: tuple[str, ...], wanted: Durability
+        self,
+        arguments: Sequence[Argument],
+        lane: str,
+        call: int,
+        job_ids: tuple[str, ...],
+        wanted: Durability,
+        meanwhile: Callable[[], None] | None,
     ) -> Admission:
         key = self._keys("call:LANE", lane)
         if wanted.fsync not in self._confirms:
@@ -157,7 +165,8 @@ class RedisStore:
                 error.job_ids, error.may_be_in = job_ids, False
                 raise
             self._confirms.add(wanted.fsync)
-        receive = confirm.receiving(self.name, key, wanted, job_ids, int(REPLY_TIMEOUT_S * 500))
+        confirms = confirm.receiving(self.name, key, wanted, job_ids, int(REPLY_TIMEOUT_S * 500))
+        receive = _receiving(meanwhile, confirms)
         admission: Admission | None = self._run("enqueue", arguments, LANE=lane, job_ids=job_ids, receive=receive)
         if admission is None:
             raise StaleCall(lane, call)
@@ -206,7 +215,7 @@ class RedisStore:
         ]
         for settlement in settlements:
             arguments += settlement
-        receive = None if meanwhile is None else _receiving(meanwhile)
+        receive = _receiving(meanwhile)
         reply = _fenced(self._run("settle_and_claim", arguments, WORKER=worker, receive=receive), worker)
         if reply[0] == b"stale_call":
             raise StaleCall(worker, call)
@@ -370,12 +379,18 @@ def _number(ticket: Ticket) -> Argument:
     return ticket.place.number if ticket.place else 0
 
 
-def _receiving(meanwhile: Callable[[], None]) -> Callable[[Link], Any]:
-    def receive(link: Link) -> Any:
-        meanwhile()
-        return link.receive()
+def _receiving(
+    meanwhile: Callable[[], None] | None, receive: Callable[[Link], Any] | None = None
+) -> Callable[[Link], Any] | None:
+    """Return how to read a reply: *meanwhile* first, then *receive*, or what a connection does by itself."""
+    if meanwhile is None:
+        return receive
 
-    return receive
+    def both(link: Link) -> Any:
+        meanwhile()
+        return link.receive() if receive is None else receive(link)
+
+    return both
 
 
 def _fenced(reply: Sequence[Any], worker: str) -> Sequence[Any]:

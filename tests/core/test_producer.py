@@ -6,10 +6,21 @@ from hypothesis import strategies as st
 
 from gqueue.core.admission import quota
 from gqueue.core.model import LANE_MS, MOVE_BYTES, MOVE_LIMIT, Admission, Place, WhenFull
-from gqueue.core.producer import Step, chunks, first_in_line, next_step, policy, refusal, too_late_to_send_again
+from gqueue.core.producer import (
+    SEND_BYTES,
+    SEND_JOBS,
+    Step,
+    chunks,
+    first_in_line,
+    next_step,
+    policy,
+    refusal,
+    too_late_to_send_again,
+    worth_taking_ahead,
+)
 
 MIB = 1024 * 1024
-sizes = st.sampled_from([1, MIB, MOVE_BYTES - 1, MOVE_BYTES, MOVE_BYTES + 1])
+sizes = st.sampled_from([1, MIB, SEND_BYTES - 1, SEND_BYTES, SEND_BYTES + 1])
 jobs = st.lists(st.tuples(sizes, st.sampled_from("ab")), max_size=12)
 
 
@@ -23,18 +34,25 @@ def test_runs_are_the_jobs_in_order_and_each_fits_a_call(of):
 
     assert [job for run in runs for job in run] == of
     for run in runs:
-        assert len(run) == 1 or sum(size for size, _ in run) <= MOVE_BYTES
+        assert len(run) == 1 or sum(size for size, _ in run) <= SEND_BYTES
         assert len({kind for _, kind in run}) == 1
 
 
 @given(jobs)
 def test_no_two_runs_in_a_row_could_have_been_one(of):
     for one, next_one in zip(runs := cut(of), runs[1:], strict=False):
-        assert one[0][1] != next_one[0][1] or sum(size for size, _ in one) + next_one[0][0] > MOVE_BYTES
+        assert one[0][1] != next_one[0][1] or sum(size for size, _ in one) + next_one[0][0] > SEND_BYTES
 
 
-def test_a_run_has_1000_jobs_at_most():
-    assert [len(run) for run in cut([(1, "a")] * (2 * MOVE_LIMIT + 1))] == [MOVE_LIMIT, MOVE_LIMIT, 1]
+def test_a_run_has_500_jobs_at_most_half_of_what_a_call_may_carry():
+    assert [len(run) for run in cut([(1, "a")] * (2 * SEND_JOBS + 1))] == [SEND_JOBS, SEND_JOBS, 1]
+    assert (2 * SEND_JOBS, 2 * SEND_BYTES) == (MOVE_LIMIT, MOVE_BYTES)
+
+
+def test_only_of_who_brings_jobs_quickly_more_are_taken_before_the_answer_is_there():
+    assert worth_taking_ahead(0)
+    assert worth_taking_ahead(50)
+    assert not worth_taking_ahead(51)
 
 
 def test_runs_take_no_more_of_the_jobs_than_they_need():
@@ -47,7 +65,7 @@ def test_runs_take_no_more_of_the_jobs_than_they_need():
 
     next(chunks(source(), lambda job: job[0], lambda job: job[1]))
 
-    assert len(taken) == MOVE_LIMIT + 1
+    assert len(taken) == SEND_JOBS + 1
 
 
 @given(st.sampled_from(WhenFull), st.sampled_from([None, 0, 1, 5_000]), st.booleans())
