@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Iterable, Mapping
 from datetime import timedelta
 from functools import partial
+from operator import attrgetter
 from types import MappingProxyType
 from typing import Any, ParamSpec, TypeVar, overload
 
@@ -219,7 +220,8 @@ class Queue:
         Raises QueueFull, StoreFull, DurabilityUnconfirmed; StoreUnavailable, but not if it may wait for ever.
         """
         self._check_own(job)
-        self.producer.admit(Batch((job.new,), durable=job.durable), job.when_full, job.wait_ms)
+        when_full, wait_ms, durable = job.terms
+        self.producer.admit(Batch((job.new,), durable=durable), when_full, wait_ms)
         return JobHandle(self, job.new.id)
 
     def enqueue_many(
@@ -262,12 +264,13 @@ class Queue:
         producer = self.producer
         try:
             own = map(self._check_own, jobs)
-            runs = Ahead(chunks(own, lambda job: len(job.new.record), PreparedJob.policy))
+            runs = Ahead(chunks(own, lambda job: len(job.new.record), attrgetter("terms")))
             for run in runs:
-                wanted = run[0].durable if durable is None else safe
+                prepared_policy, prepared_ms, prepared_durable = run[0].terms
+                wanted = prepared_durable if durable is None else safe
                 batch = Batch([job.new for job in run], before=handles, durable=wanted, meanwhile=runs.take)
                 if policy is None:
-                    producer.admit(batch, run[0].when_full, run[0].wait_ms)
+                    producer.admit(batch, prepared_policy, prepared_ms)
                 else:
                     producer.admit(batch, policy, wait_ms)
                 handles.extend(JobHandle(self, job.id) for job in batch.jobs)

@@ -10,7 +10,7 @@ from binascii import b2a_base64
 from collections.abc import Callable
 from datetime import timedelta
 from functools import update_wrapper
-from typing import TYPE_CHECKING, Any, Generic, Literal, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Literal, ParamSpec, TypeAlias, TypeVar
 
 from gqueue.config import Seconds, to_count, to_durability, to_ms, to_wait_ms
 from gqueue.core.durability import Durability
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 R = TypeVar("R")
 R_co = TypeVar("R_co", covariant=True)
+
+Terms: TypeAlias = tuple[WhenFull, int | None, Durability | None]
 
 WhenFullName = Literal["wait", "reject", "shed"]
 
@@ -41,29 +43,21 @@ def new_job_id() -> str:
 
 
 class PreparedJob(Generic[R_co]):
-    """A job that is ready to be enqueued; it has its id already, and enqueuing it twice puts it in once."""
+    """A job that is ready to be enqueued; it has its id already, and enqueuing it twice puts it in once.
 
-    __slots__ = ("durable", "new", "queue", "wait_ms", "when_full")
+    *terms*: its policy, how long it waits for room (ms; None: for ever), and what must have it. The jobs of one round
+    trip have them in common.
+    """
 
-    def __init__(
-        self,
-        queue: "Queue",
-        new: NewJob,
-        when_full: WhenFull,
-        wait_ms: int | None,
-        durable: Durability | None = None,
-    ) -> None:
-        self.queue, self.new, self.when_full, self.wait_ms = queue, new, when_full, wait_ms
-        self.durable = durable
+    __slots__ = ("new", "queue", "terms")
+
+    def __init__(self, queue: "Queue", new: NewJob, terms: Terms) -> None:
+        self.queue, self.new, self.terms = queue, new, terms
 
     @property
     def id(self) -> str:
         """Return the id that the job will have."""
         return self.new.id
-
-    def policy(self) -> tuple[WhenFull, int | None, Durability | None]:
-        """Return what the jobs of one round trip must have in common."""
-        return self.when_full, self.wait_ms, self.durable
 
     def enqueue(self) -> JobHandle[R_co]:
         """Put the job into its queue, as `Task.enqueue` does."""
@@ -78,7 +72,6 @@ class Options(Generic[P, R]):
 
     __slots__ = (
         "_delay_ms",
-        "_durable",
         "_job_id",
         "_max_attempts",
         "_priority",
@@ -86,9 +79,8 @@ class Options(Generic[P, R]):
         "_result_ttl",
         "_sensitive",
         "_task_name",
+        "_terms",
         "_timeout",
-        "_wait_ms",
-        "_when_full",
     )
 
     def __init__(
@@ -110,10 +102,12 @@ class Options(Generic[P, R]):
         self._priority = (task.priority if priority is None else check_priority(priority)) or PRIORITY
         self._delay_ms = to_ms("delay", delay)
         self._job_id = None if job_id is None else check_name("job", job_id)
-        self._when_full = to_when_full(when_full)
         settings = task.queue.settings
-        self._wait_ms = to_wait_ms(wait_timeout, settings.wait_ms)
-        self._durable = to_durability(durable, durable_timeout, settings.durable, settings.durable_ms)
+        self._terms: Terms = (
+            to_when_full(when_full),
+            to_wait_ms(wait_timeout, settings.wait_ms),
+            to_durability(durable, durable_timeout, settings.durable, settings.durable_ms),
+        )
         self._timeout = None if timeout is None else to_ms("timeout", timeout, least=0.001) / 1000
         self._max_attempts = None if max_attempts is None else to_count("max_attempts", max_attempts)
         self._result_ttl = None if result_ttl is None else to_ms("result_ttl", result_ttl) / 1000
@@ -144,7 +138,7 @@ class Options(Generic[P, R]):
             ),
         )
         new = NewJob(job_id, self._priority, self._delay_ms, record)
-        return PreparedJob(self._queue, new, self._when_full, self._wait_ms, self._durable)
+        return PreparedJob(self._queue, new, self._terms)
 
 
 class Task(Generic[P, R]):

@@ -252,9 +252,9 @@ def test_the_queue_says_how_long_its_jobs_wait_where_their_options_do_not(make_q
 def test_for_ever_can_be_asked_for_in_spite_of_the_queue():
     limited, endless = gqueue.Queue("a", "memory:", wait_timeout=2), gqueue.Queue("a", "memory:")
 
-    assert limited.task(add).options(wait_timeout=float("inf")).job(1).wait_ms is None
-    assert limited.tasks["add"].job(1).wait_ms == 2_000
-    assert endless.task(add).job(1).wait_ms is None
+    assert limited.task(add).options(wait_timeout=float("inf")).job(1).terms[1] is None
+    assert limited.tasks["add"].job(1).terms[1] == 2_000
+    assert endless.task(add).job(1).terms[1] is None
 
 
 def test_many_jobs_go_in_order_one_call_for_each_500(make_queue):

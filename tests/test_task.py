@@ -243,7 +243,7 @@ def test_options_go_into_the_record_and_the_job(queue):
     record = record_of(prepared)
     assert (record.priority, record.timeout, record.max_attempts, record.result_ttl) == (-5.0, 2.0, 1, 0.0)
     assert prepared.new[:3] == ("mine", -5.0, 60_000)
-    assert (prepared.when_full, prepared.wait_ms) == (gqueue.WhenFull.SHED, 1_500)
+    assert prepared.terms[:2] == (gqueue.WhenFull.SHED, 1_500)
 
 
 @pytest.mark.parametrize("priority", [None, 0, 0.0, -0.0])

@@ -372,7 +372,7 @@ def _now(now_ms: int | None) -> Argument:
 
 
 def _float(number: float) -> Argument:
-    return f"{number:.17g}"
+    return f"{number:.17g}" if number else b"0"
 
 
 def _number(ticket: Ticket) -> Argument:
