@@ -2,7 +2,7 @@
 
 "one by one" is one thread that waits for each reply. "50 greenlets" and "8 threads" each do the same at once; every
 call is acknowledged on its own. "enqueue_many" is one call with all jobs. Processor time is that of the producer and of
-Redis, a job. In every run the queue holds each job once.
+Redis, a job. After every run the queue holds each job once, and each has its place in the line; none is run.
 
 Beside "one by one", in turns of 500 within the same seconds, are references: redis-py's `evalsha()` with the very same
 keys and arguments, of gqueue's own script ("same script"), and of one that does nothing but give the same reply ("bare
@@ -43,6 +43,7 @@ from benchmarks.server import Server
 from gqueue.store import scripts
 from gqueue.store.connection import Opening
 from gqueue.store.keys import Keys
+from gqueue.store.replies import record_of
 from gqueue.task import new_job_id
 
 if TYPE_CHECKING:
@@ -56,6 +57,9 @@ WAYS = {"one by one": 20_000, "50 greenlets": 100_000, "8 threads": 50_000, "enq
 SHORT_PART = 5
 WARM_UP = 1_000
 TURN = 500
+
+SEQUENCE = 13
+"""Hex digits before the rest: of a job's entry, and, before its id, of its place in the line."""
 
 
 class Enqueue(Benchmark):
@@ -162,13 +166,17 @@ def _percent(records: Iterable[Record], per: str) -> list[float]:
 
 
 def wrong(server: Server, count: int) -> str:
-    """Return what is wrong with the jobs that the queue holds, "" if each number is there once."""
-    found: Counter[int] = Counter()
-    for _, value in server.client.hscan_iter(Keys("bench")("jobs"), count=5_000):
-        found[json.loads(value.partition(b" ")[2])["args"][0]] += 1
+    """Return what is wrong with the jobs that the queue holds, "" if each number is there once, and in the line."""
+    name = Keys("bench")
+    held = dict(server.client.hscan_iter(name("jobs"), count=5_000))
+    places = {member for member, _ in server.client.zscan_iter(name("ready"), count=5_000)}
+    found = Counter(json.loads(record_of(entry))["args"][0] for entry in held.values())
     found.pop(-1, None)
     missing, more = sum(number not in found for number in range(count)), found.total() - count
-    return f"of {count:,} jobs the queue holds {found.total():,}; {missing:,} are missing" if missing or more else ""
+    if missing or more:
+        return f"of {count:,} jobs the queue holds {found.total():,}; {missing:,} are missing"
+    adrift = len(places ^ {entry[:SEQUENCE] + job_id for job_id, entry in held.items()})
+    return f"of {count:,} jobs {adrift:,} have no place in the line, or a place has no job" if adrift else ""
 
 
 # The producer: what follows runs in a process of its own.

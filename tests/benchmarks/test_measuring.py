@@ -13,6 +13,7 @@ import gqueue
 from benchmarks import drain, enqueue, process, reference, worker
 from benchmarks.benchmark import BenchmarkError
 from benchmarks.server import EVERY_SECOND, Server
+from gqueue.store.keys import Keys
 
 
 @pytest.fixture
@@ -157,3 +158,16 @@ def test_queue_that_does_not_hold_each_job_once_is_seen(numbers: list[int], serv
     queue.close()
 
     assert enqueue.wrong(server, 4)
+
+
+def test_job_that_is_held_but_no_longer_in_the_line_is_seen(server: Server):
+    queue = gqueue.Queue("bench", url=server.url)
+    task = queue.task(name="no_op")(lambda number: number)
+    queue.enqueue_many(task.job(number) for number in range(50))
+    queue.close()
+    dropped = server.client.zpopmin(Keys("bench")("ready"), 25)
+
+    assert enqueue.wrong(server, 50) == "of 50 jobs 25 have no place in the line, or a place has no job"
+
+    server.client.zadd(Keys("bench")("ready"), {b"f" * 26: 0, **dict(dropped)})
+    assert enqueue.wrong(server, 50) == "of 50 jobs 1 have no place in the line, or a place has no job"
