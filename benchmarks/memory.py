@@ -166,20 +166,19 @@ class MemoryUse(Benchmark):
         return True
 
     def targets(self, records: Sequence[Record]) -> list[Target]:
-        """Return those of Redis and of workers."""
+        """Return those of Redis and of workers; what is named for many slots or jobs is not judged by fewer."""
         plain = select(records, of="Redis", payload=None)
-        workers = group(select(records, of="worker"), "slots")
-        few = workers.get((50,), [])
-        slots = max((slots for (slots,) in workers), default=50)
-        more = _a_slot(few, workers[(slots,)], slots - 50) if slots > 50 else []
-        drift = [abs(drift_bytes(run)) / MB for run in select(records, of="many jobs")]
-        jobs = max((run["jobs"] for run in select(records, of="many jobs")), default=MANY)
-        return [
+        few, many = (select(records, of="worker", slots=slots) for slots in (SLOTS[0], SLOTS[-1]))
+        found = [
             at_most("Redis, a no-op job that waits", 250, values(plain, "job_bytes"), "bytes"),
-            at_most("worker, 50 slots, at most", 50, [max_bytes(run) / MB for run in few], "MB", digits=1),
-            at_most(f"each slot beyond, up to {slots:,}, at most", 12, [size / KB for size in more], "KB", digits=1),
-            at_most(f"worker over {jobs:,} jobs, away from {WARM_JOBS:,}", 2, drift, "MB", digits=2),
+            at_most(f"worker, {SLOTS[0]} slots, at most", 50, [max_bytes(run) / MB for run in few], "MB", digits=1),
         ]
+        if more := _a_slot(few, many, SLOTS[-1] - SLOTS[0]):
+            what = f"each slot beyond, up to {SLOTS[-1]:,}, at most"
+            found.append(at_most(what, 12, [size / KB for size in more], "KB", digits=1))
+        if drift := [abs(drift_bytes(run)) / MB for run in select(records, of="many jobs", jobs=MANY)]:
+            found.append(at_most(f"worker over {MANY:,} jobs, away from {WARM_JOBS:,}", 2, drift, "MB", digits=2))
+        return found
 
 
 def named(payload: int | None) -> str:
