@@ -11,15 +11,18 @@ Many jobs: RSS of a worker of 50 slots, sampled, while one producer enqueues no-
 Redis stays small.
 
 In every run as many jobs were enqueued as claimed, and as recorded as succeeded; and no key was left but counters,
-and perhaps a hint, which the next worker takes.
+and perhaps a hint, which the next worker takes. The many jobs have numbers, and each ran exactly once; what the worker
+notes of them, a byte a job in a file that it maps, is not counted as its memory.
 """
 
+import tempfile
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import gqueue
-from benchmarks import process
+from benchmarks import notes, process
 from benchmarks.benchmark import (
     Benchmark,
     BenchmarkError,
@@ -249,25 +252,32 @@ def of_many_jobs(server: Server, queue: gqueue.Queue, slots: int, count: int) ->
     every = max(SAMPLE_JOBS, count // 100)
     ran: list[int] = []
     sizes: dict[str, list[int]] = {"worker_bytes": [], "producer_bytes": [], "redis_bytes": []}
-    with (
-        Worker(server, slots) as worker,
-        start_producer(server, {}, kind="no-op", results=False, count=0, warm_up=count) as producer,
-    ):
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        noting = {"GQUEUE_BENCH_COUNT": str(count), "GQUEUE_BENCH_NOTES": name}
+        with (
+            Worker(server, slots, environ=noting) as worker,
+            start_producer(server, {}, kind="no-op", results=False, count=count, warm_up=0) as producer,
+        ):
 
-        def look() -> int:
-            done = succeeded(queue.stats())
-            if done >= every * (len(ran) + 1):
-                ran.append(done)
-                sizes["worker_bytes"].append(process.memory(worker.pid).rss_bytes)
-                sizes["redis_bytes"].append(server.used_memory())
-                if producer.poll() is None:
-                    sizes["producer_bytes"].append(process.memory(producer.pid).rss_bytes)
-            return done
+            def look() -> int:
+                done = succeeded(queue.stats())
+                if done >= every * (len(ran) + 1):
+                    ran.append(done)
+                    own = process.memory(worker.pid).rss_bytes - notes.mapped_bytes(folder, worker.pid)
+                    sizes["worker_bytes"].append(own)
+                    sizes["redis_bytes"].append(server.used_memory())
+                    if producer.poll() is None:
+                        sizes["producer_bytes"].append(process.memory(producer.pid).rss_bytes)
+                return done
 
-        try:
-            await_all(look, count, worker, every_s=0.2)
-        finally:
-            producer.kill()  # it is no more if all went well
+            try:
+                await_all(look, count, worker, every_s=0.2)
+            finally:
+                producer.kill()  # it is no more if all went well
+        wrong = notes.read(folder, count).wrong
+    if wrong:
+        raise BenchmarkError(f"of {count:,} jobs {wrong}")
     check(server, queue, count)
     return {"ran": ran, **sizes}
 

@@ -7,6 +7,7 @@ the same job cannot hide that from each other.
 
 import mmap
 import os
+import re
 import time
 from pathlib import Path
 
@@ -83,3 +84,9 @@ def read(folder: Path, count: int) -> Report:
             cpu_jobs += int(times[_CPU_JOBS])
     seconds = max(lasts) - min(firsts) if lasts else 0.0
     return Report(ran, seconds, cpu_s / cpu_jobs * 1e6 if cpu_jobs else None, min(firsts, default=0.0))
+
+
+def mapped_bytes(folder: Path, pid: int) -> int:
+    """Return how much of its own notes the process *pid* has in memory: they are part of its RSS."""
+    file, maps = re.escape(str((folder / str(pid)).resolve())), Path(f"/proc/{pid}/smaps").read_text()
+    return 1024 * sum(map(int, re.findall(rf" {file}\n(?:.+\n)*?Rss: +(\d+) kB\n", maps)))

@@ -1,3 +1,4 @@
+import subprocess
 from collections.abc import Iterator
 from typing import Any
 
@@ -79,6 +80,22 @@ def test_queue_that_lost_a_job_is_an_error(server: Server):
             memory.check(server, queue, 3)
     finally:
         queue.close()
+
+
+@pytest.mark.blackbox
+def test_one_of_many_jobs_that_is_missing_is_an_error_though_as_many_ran(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+):
+    def start_producer(server: Server, environ: object, **what: Any) -> "subprocess.Popen[bytes]":
+        queue = gqueue.Queue("bench", url=server.url)
+        task = queue.task(name="no_op.False", result_ttl=0)(lambda number: number)
+        queue.enqueue_many(task.job(number) for number in [0, 1, 1, 3])
+        queue.close()
+        return subprocess.Popen(["sleep", "60"])
+
+    monkeypatch.setattr(memory, "start_producer", start_producer)
+    with pytest.raises(BenchmarkError, match="1 jobs did not run, 1 ran more"):
+        memory.BENCHMARK.measure({"of": "many jobs", "slots": 5, "jobs": 4}, server)
 
 
 @pytest.mark.blackbox

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.notes import Notes, read
+from benchmarks.notes import Notes, mapped_bytes, read
 
 
 @pytest.fixture
@@ -87,3 +87,13 @@ def test_first_start_of_all_is_told(processes: list[Notes], tmp_path: Path, monk
     run(processes[0], 0)
 
     assert read(tmp_path, 4).began == 100.0
+
+
+def test_memory_that_notes_take_is_what_was_written(tmp_path: Path):
+    count = 1_000_000
+    notes = Notes(tmp_path, count)
+    assert mapped_bytes(tmp_path, os.getpid()) <= 256 * 1024  # the system may map some pages around the first
+
+    run(notes, *range(count))
+
+    assert count <= mapped_bytes(tmp_path, os.getpid()) < count + 256 * 1024
