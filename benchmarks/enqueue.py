@@ -3,6 +3,8 @@
 "one by one" is one thread that waits for each reply. "50 greenlets" and "8 threads" each do the same at once; every
 call is acknowledged on its own. "enqueue_many" is one call with all jobs. Processor time is that of the producer and of
 Redis, a job. After every run the queue holds each job once, and each has its place in the line; none is run.
+With "AOF everysec" Redis has an append-only file, in the folder for temporary files, and syncs it every second; else it
+has none.
 
 Beside "one by one", in turns of 500 within the same seconds, are references: redis-py's `evalsha()` with the very same
 keys and arguments, of gqueue's own script ("same script"), and of one that does nothing but give the same reply ("bare
@@ -39,7 +41,7 @@ from benchmarks.benchmark import (
     table,
     values,
 )
-from benchmarks.server import Server
+from benchmarks.server import EVERY_SECOND, Server
 from gqueue.store import scripts
 from gqueue.store.connection import Opening
 from gqueue.store.keys import Keys
@@ -68,8 +70,14 @@ class Enqueue(Benchmark):
     title = "Enqueuing"
 
     def cells(self, short: bool) -> list[dict[str, Any]]:
-        """Return each way."""
-        return [{"way": way, "jobs": jobs // (SHORT_PART if short else 1)} for way, jobs in WAYS.items()]
+        """Return each way, and one with a file that is synced."""
+        part = SHORT_PART if short else 1
+        plain = [{"way": way, "jobs": jobs // part, "fsync": None} for way, jobs in WAYS.items()]
+        return plain if short else [*plain, {**plain[0], "fsync": EVERY_SECOND["appendfsync"]}]
+
+    def settings(self, cell: Cell) -> dict[str, str]:
+        """Return those of a file that is synced, if *cell* wants it."""
+        return dict(EVERY_SECOND) if cell["fsync"] else {}
 
     def measure(self, cell: Cell, server: Server) -> dict[str, Any]:
         """Have a process enqueue, which measures; look at what the queue holds."""
@@ -91,13 +99,13 @@ class Enqueue(Benchmark):
         beside = {name.removesuffix("_per_s"): record[name] for name in REFERENCES if name in record}
         beside["PING"] = record["ping_per_s"]
         rates = ", ".join(f"{name} {rate:,.0f}/s" for name, rate in beside.items())
-        return f"{record['way']:>12}: {record['jobs_per_s']:9,.0f} jobs/s ({rates})"
+        return f"{named(record['way'], record['fsync']):>12}: {record['jobs_per_s']:9,.0f} jobs/s ({rates})"
 
     def tables(self, records: Sequence[Record]) -> str:
         """Return a row for each way; then one for each reference of one by one."""
         rows = [
             [
-                way,
+                named(way, fsync),
                 f"{jobs:,}",
                 spread(values(runs, "jobs_per_s")),
                 f"{statistics.median(values(runs, 'jobs_per_s', per='ping_per_s')):.2f}",
@@ -105,10 +113,10 @@ class Enqueue(Benchmark):
                 f"{statistics.median(values(runs, 'cpu_us')):.1f} us",
                 f"{statistics.median(values(runs, 'redis_cpu_us')):.1f} us",
             ]
-            for (way, jobs), runs in group(records, "way", "jobs").items()
+            for (way, jobs, fsync), runs in group(records, "way", "jobs", "fsync").items()
         ]
         head = ["enqueue", "jobs a run", "jobs/s", "x PING", "x ZADD", "producer CPU", "Redis CPU"]
-        one = select(records, way="one by one")
+        one = select(records, way="one by one", fsync=None)
         beside = [
             [text, spread(values(one, name)), spread(_percent(one, name), digits=1, unit="%")]
             for name, text in REFERENCES.items()
@@ -119,13 +127,15 @@ class Enqueue(Benchmark):
         """Draw a bar for each way, and for each reference."""
         figure.set_size_inches(8, 3.5)
         panel = figure.subplots()
-        one = select(records, way="one by one")
+        one = select(records, way="one by one", fsync=None)
         bars = {REFERENCES[name]: values(one, name) for name in REFERENCES}
-        bars |= {way: values(runs, "jobs_per_s") for (way,), runs in group(records, "way").items()}
+        bars = {name: rates for name, rates in bars.items() if rates}  # one by one may not have been measured
+        ways = group(records, "way", "fsync").items()
+        bars |= {named(*way): values(runs, "jobs_per_s") for way, runs in ways}
         for row, (name, rates) in enumerate(bars.items()):
             middle = statistics.median(rates)
             ends = [[middle - min(rates)], [max(rates) - middle]]
-            colour = "tab:blue" if name in WAYS else "lightgrey"
+            colour = "lightgrey" if name in REFERENCES.values() else "tab:blue"
             panel.barh(row, middle, xerr=ends, capsize=3, color=colour)
             panel.annotate(f" {middle:,.0f}", (max(rates), row), va="center")
         panel.set_yticks(range(len(bars)), list(bars))
@@ -135,10 +145,11 @@ class Enqueue(Benchmark):
 
     def targets(self, records: Sequence[Record]) -> list[Target]:
         """Return those of each way."""
-        one = select(records, way="one by one")
+        plain = select(records, fsync=None)
+        one = select(plain, way="one by one")
 
         def rates(way: str) -> list[float]:
-            return values(select(records, way=way), "jobs_per_s")
+            return values(select(plain, way=way), "jobs_per_s")
 
         return [
             at_least("one by one, to a bare EVALSHA of its size and reply", 90, _percent(one, "bare_per_s"), "%", 1),
@@ -150,6 +161,7 @@ class Enqueue(Benchmark):
 
     def marks(self, records: Sequence[Record]) -> dict[str, float]:
         """Return the rates: of one by one to the bare calls, of threads to PING, of what forms batches to ZADD."""
+        records = select(records, fsync=None)
         per = {"one by one": "bare_per_s", "8 threads": "ping_per_s"}
         return {
             way: mark(runs, "jobs_per_s", runs if way == "one by one" else records, per.get(way, "zadd_per_s"))
@@ -159,6 +171,11 @@ class Enqueue(Benchmark):
 
 REFERENCES = {"bare_per_s": "bare EVALSHA", "same_per_s": "same script", "pooled_per_s": "bare EVALSHA, pool"}
 """Value of a record of one by one -> the call that it is the rate of."""
+
+
+def named(way: str, fsync: str | None) -> str:
+    """Return a cell in words."""
+    return f"{way}, AOF {fsync}" if fsync else way
 
 
 def _percent(records: Iterable[Record], per: str) -> list[float]:
