@@ -8,13 +8,13 @@ by redis-py, just before and at the same rate, 1,000 a second at most (bare.py).
 takes, since the cores fall asleep in between.
 
 "urgent": the same for jobs of top priority, 100 a second, while at least so many others wait, and the slots are busy
-with such. "once a slot is free" is what it waited beyond the rest of a running job: until its call was answered, and
-from the first end of another job since then. What waits at the end, beside what ran, is counted and thrown away.
+with such. "once a slot is free" is what it waited beyond the rest of a running job: of those that ran when its call
+was answered, the one that had least left of the time that such a job takes. What this one took longer, as behind a
+worker that stalls, counts; behind no-ops all does. What waits at the end, beside what ran, is counted and thrown away.
 """
 
 import statistics
 import time
-from bisect import bisect_left
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -212,7 +212,7 @@ def _urgent(cell: Cell, server: Server) -> dict[str, Any]:
         left = queue.stats().depth
         queue.purge()
         report = run.report([*range(others - left), *range(others, others + plan.count)])
-    return {"jobs": plan.count, "others": others, "left": left, **waits(sent, report, others)}
+    return {"jobs": plan.count, "others": others, "left": left, **waits(sent, report, others, seconds)}
 
 
 def _await_none_ranked_below(server: Server, rank: float, seconds: float = 30.0) -> None:
@@ -223,10 +223,10 @@ def _await_none_ranked_below(server: Server, rank: float, seconds: float = 30.0)
         time.sleep(0.01)
 
 
-def waits(sent: Sent, report: Report, first: int = 0) -> dict[str, Any]:
+def waits(sent: Sent, report: Report, first: int = 0, seconds: float = 0.0) -> dict[str, Any]:
     """Return the distributions of how long jobs waited; the first that was sent is numbered *first*.
 
-    Behind others (first > 0) also what is beyond: see `beyond`.
+    Behind others (first > 0), which take so many *seconds* each, also what is beyond: see `beyond`.
     """
     starts = report.starts[first:]
     late = distribution(start - due for start, due in zip(starts, sent.due, strict=True))
@@ -236,21 +236,28 @@ def waits(sent: Sent, report: Report, first: int = 0) -> dict[str, Any]:
         "called_ms": distribution(call - due for call, due in zip(sent.called, sent.due, strict=True)),
     }
     if first:
-        ends = sorted(end for end in report.ends if end)
+        ran = zip(report.starts[:first], report.ends[:first], strict=True)
+        others = [(began, ended) for began, ended in ran if ended] if seconds else []  # no-ops have no rest
         moments = zip(sent.due, sent.answered, starts, strict=True)
-        found["beyond_ms"] = distribution(beyond(due, answered, start, ends) for due, answered, start in moments)
+        found["beyond_ms"] = distribution(beyond(*moment, others, round(seconds * 1e9)) for moment in moments)
     return found
 
 
-def beyond(due: int, answered: int, start: int, ends: Sequence[int]) -> int:
-    """Return how long a job waited that is not the rest of a running job.
+def beyond(due: int, answered: int, start: int, others: Sequence[tuple[int, int]], takes: int) -> int:
+    """Return how long a job waited that is not the rest of a running one.
 
-    That is until it was *answered*, and from the first of the *ends* (of all jobs, in order) since then; all of it, if
-    none was before its start. A slot that became free before the answer may have gone to what waited already.
+    That rest begins when it was *answered*, and ends when the first of the jobs that ran then should have ended. If it
+    started before, a slot was free, and there was none to wait for. If none ran, but others started before it, these
+    had been claimed already: it may wait for one of them, as if that had started when it was answered.
+
+    Args:
+        others: start and end of each of the jobs that keep the slots busy.
+        takes: what such a job takes by itself; all in ns.
     """
-    place = bisect_left(ends, answered)
-    free = ends[place] if place < len(ends) else start
-    return answered - due + start - free if free < start else start - due
+    rests = [max(0, began + takes - answered) for began, ended in others if began <= answered < ended]
+    claimed = not rests and any(answered < began < start for began, _ in others)
+    rest = min(rests, default=takes if claimed else 0)
+    return start - due - (rest if answered + rest <= start else 0)
 
 
 def _rates(records: Sequence[Record]) -> list[Record]:

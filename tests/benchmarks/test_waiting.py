@@ -26,16 +26,43 @@ def server() -> Iterator[Server]:
 @pytest.mark.parametrize(
     ("answered", "start", "waited"),
     [
-        (12, 40, 22),  # the call, and the slot that was free at 20
-        (20, 40, 30),  # at this very moment
-        (21, 40, 21),  # the next, at 30: that of 20 may have gone to another
-        (31, 40, 30),  # there was one already
-        (45, 40, 30),  # it started before the answer
-        (60, 70, 60),  # no other ends any more
+        (12, 27, 12),  # 2 for the call, 10 since 17, when the one that began at 5 should have ended
+        (15, 16, 6),  # it had a slot before
+        (21, 24, 14),  # the one that began at 5 should have ended by then
+        (26, 45, 33),  # the one that began at 16 has 2 left
+        (30, 45, 23),  # none runs; one had been claimed, and starts at 32
+        (50, 60, 50),  # none runs, none comes
     ],
 )
-def test_urgent_job_waits_for_its_call_and_from_the_first_end_after_it(answered: int, start: int, waited: int):
-    assert latency.beyond(10, answered, start, [5, 20, 30, 50]) == waited
+def test_urgent_job_waits_for_its_call_and_for_what_a_running_one_has_left(answered: int, start: int, waited: int):
+    others = [(5, 25), (16, 28), (17, 29), (32, 44)]
+    assert latency.beyond(10, answered, start, others, takes=12) == waited
+
+
+def sent_to(seconds: float, stall_ms: int) -> dict[str, Any]:
+    """Return what 400 urgent jobs, one each 10 ms, wait behind others on a worker that once stops for *stall_ms*."""
+
+    def real(moment: float) -> int:
+        stopped = 1_000 * MS <= moment < (1_000 + stall_ms) * MS
+        return (1_000 + stall_ms) * MS if stopped else round(moment)
+
+    takes = seconds * 1e9
+    step = (takes or 0.1 * MS) / 50  # of 50 slots, one becomes free
+    others = [(real(number * step), real(number * step + takes)) for number in range(int(4_100 * MS / step))]
+    due = [round((1 + number * 10.01) * MS) for number in range(400)]
+    starts = [real(at + step) + MS // 2 for at in due]
+    all_starts, all_ends = [*(began for began, _ in others), *starts], [*(ended for _, ended in others), *starts]
+    report = Report(all_starts, all_ends, [1] * len(all_starts))
+    waited = latency.waits(Sent(due, due, [at + MS // 5 for at in due], 0.1), report, len(others), seconds)
+    return {"urgent": "some", "backlog": 100_000, "left": 100_000, **waited}
+
+
+@pytest.mark.parametrize("seconds", [0.0, 0.010, 0.100])
+def test_target_of_urgent_jobs_is_missed_by_a_worker_that_stops_for_50_ms(seconds: float):
+    for stall_ms in (0, 50):
+        target = latency.BENCHMARK.targets([sent_to(seconds, stall_ms)])[-1]
+        assert target.what.startswith("urgent")
+        assert target.met is (stall_ms == 0), target
 
 
 def test_waits_count_from_when_a_job_was_due():
@@ -51,11 +78,11 @@ def test_waits_count_from_when_a_job_was_due():
 
 def test_waits_behind_others_are_those_of_the_urgent_jobs():
     sent = Sent([10 * MS], [10 * MS], [11 * MS], 0.1)
-    report = Report([1 * MS, 2 * MS, 18 * MS], [9 * MS, 16 * MS, 19 * MS], [1, 1, 1])
-    found = latency.waits(sent, report, first=2)
+    report = Report([1 * MS, 2 * MS, 18 * MS], [9 * MS, 17 * MS, 19 * MS], [1, 1, 1])
+    found = latency.waits(sent, report, first=2, seconds=0.014)
 
     assert found["latency_ms"]["100"] == 8
-    assert found["beyond_ms"]["100"] == 3  # 1 to be sent, 2 since the end at 16
+    assert found["beyond_ms"]["100"] == 3  # 1 to be sent, 2 since the end that was due at 16
 
 
 def test_ideal_stall_is_what_producers_wait_if_no_slot_is_idle():
