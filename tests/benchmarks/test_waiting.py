@@ -61,8 +61,21 @@ def sent_to(seconds: float, stall_ms: int) -> dict[str, Any]:
 def test_target_of_urgent_jobs_is_missed_by_a_worker_that_stops_for_50_ms(seconds: float):
     for stall_ms in (0, 50):
         target = latency.BENCHMARK.targets([sent_to(seconds, stall_ms)])[-1]
-        assert target.what.startswith("urgent")
+        assert target.what.startswith("urgent behind 100,000 some jobs")
         assert target.met is (stall_ms == 0), target
+
+
+def test_urgent_jobs_behind_fewer_than_were_to_wait_are_an_error():
+    latency.check_backlog(20_000, 20_000)
+    with pytest.raises(BenchmarkError, match="19,675 jobs waited at the end, of a backlog of 20,000 or more"):
+        latency.check_backlog(19_675, 20_000)
+
+
+@pytest.mark.blackbox
+def test_urgent_run_that_drains_its_backlog_is_an_error(server: Server, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(latency.KINDS, "no-op", (0.0, 0))
+    with pytest.raises(BenchmarkError, match="0 jobs waited at the end, of a backlog of 200 or more"):
+        latency.BENCHMARK.measure({"urgent": "no-op", "backlog": 200, "seconds": 1}, server)
 
 
 def test_waits_count_from_when_a_job_was_due():
