@@ -2,10 +2,11 @@
 
 "rate": no-op jobs at so many a second, on average; each is sent at a time drawn beforehand and its latency counts from
 then, whatever became of the jobs before (open_loop.py). "each" job is an `enqueue` of its own, of up to 16 threads;
-"together" is one `enqueue_many` with what is due by then. "acknowledged" is the return of that call. Shares of a core
-are those of the producer, the worker and Redis. "bare" is the reference: RPUSH, BLPOP and a script that does nothing,
-by redis-py, just before and at the same rate, 1,000 a second at most (bare.py). The fewer there are the longer it
-takes, since the cores fall asleep in between.
+"together" is one `enqueue_many` with what is due by then. "called" is when that call is made, which is late if all
+threads are in calls, or the producer has no core; "acknowledged" is its return. All are from the time at which the job
+was due. Shares of a core are those of the producer, the worker and Redis. "bare" is the reference: RPUSH, BLPOP and a
+script that does nothing, by redis-py, just before and at the same rate, 1,000 a second at most (bare.py). The fewer
+there are the longer it takes, since the cores fall asleep in between.
 
 "urgent": the same for jobs of top priority, 100 a second, while at least so many others wait, and the slots are busy
 with such. "once a slot is free" is what it waited beyond the rest of a running job: of those that ran when its call
@@ -98,6 +99,7 @@ class Latency(Benchmark):
                 f"{rate:,}",
                 sent,
                 *(spread(at(runs, "latency_ms", percent), digits=2) for percent in (50, 99, 99.9, 100)),
+                spread(at(runs, "called_ms", 99), digits=2),
                 *(spread(at(runs, name, 50), digits=2) for name in ("acknowledged_ms", "bare_ms")),
                 " / ".join(f"{statistics.median(values(runs, name)):.0f}%" for name in SHARES),
             ]
@@ -110,6 +112,7 @@ class Latency(Benchmark):
             "p99",
             "p99.9",
             "longest",
+            "called p99",
             "acknowledged p50",
             "bare p50",
             "producer / worker / Redis",

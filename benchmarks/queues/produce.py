@@ -2,7 +2,8 @@
 
 `python -m benchmarks.queues.produce APP fill KIND WARM_UP SINGLE BULK` enqueues so many warm-up jobs, so many one by
 one, and the rest with the queue's own call for many, 1,000 a call.
-`... APP paced FIRST COUNT RATE` enqueues no-ops one by one, RATE a second, whatever becomes of them (an open loop).
+`... APP paced FIRST PLAN` enqueues no-ops one by one, each when it is due, or as soon as the call before has returned:
+PLAN is a file with a list of seconds from the start on.
 
 APP is a module of `apps`: it has `enqueue(kind, number)` and, where the queue has such a call, `enqueue_many(kind,
 numbers)`. Those of asyncio are coroutine functions, with `connected()` beside, an async context manager. The apps for
@@ -16,6 +17,7 @@ import sys
 import time
 from collections.abc import Awaitable, Callable, Coroutine
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 CHUNK = 1_000
@@ -58,26 +60,30 @@ async def fill_async(app: Any, kind: str, warm_up: int, single: int, bulk: int) 
     return took
 
 
-def paced(app: Any, first: int, count: int, rate: float) -> dict[str, list[float]]:
-    """Enqueue at a pace; return when each call was made, on the clock of the jobs."""
-    sent = []
+def paced(app: Any, first: int, plan: str) -> dict[str, Any]:
+    """Enqueue as *plan* says; return when it began, and when each call was made, on the clock of the jobs."""
+    due, called = json.loads(Path(plan).read_text()), []
     start = time.monotonic()
-    for number in range(count):
-        time.sleep(max(0.0, start + number / rate - time.monotonic()))
-        sent.append(time.monotonic())
-        app.enqueue("no_op", first + number)
-    return {"sent": sent}
+    for number, offset in enumerate(due, first):
+        _sleep_until(start + offset)
+        called.append(time.monotonic())
+        app.enqueue("no_op", number)
+    return {"start": start, "called": called}
 
 
-async def paced_async(app: Any, first: int, count: int, rate: float) -> dict[str, list[float]]:
-    """Do so through a client for asyncio."""
-    sent = []
+async def paced_async(app: Any, first: int, plan: str) -> dict[str, Any]:
+    """Do so through a client for asyncio. Its loop stands still meanwhile: `asyncio.sleep` is up to 1 ms late."""
+    due, called = json.loads(Path(plan).read_text()), []
     start = time.monotonic()
-    for number in range(count):
-        await asyncio.sleep(max(0.0, start + number / rate - time.monotonic()))
-        sent.append(time.monotonic())
-        await app.enqueue("no_op", first + number)
-    return {"sent": sent}
+    for number, offset in enumerate(due, first):
+        _sleep_until(start + offset)
+        called.append(time.monotonic())
+        await app.enqueue("no_op", number)
+    return {"start": start, "called": called}
+
+
+def _sleep_until(moment: float) -> None:
+    time.sleep(max(0.0, moment - time.monotonic()))
 
 
 def main(name: str, what: str, *arguments: str) -> None:
@@ -89,7 +95,7 @@ def main(name: str, what: str, *arguments: str) -> None:
     if what == "fill":
         call, call_async, given = fill, fill_async, (arguments[0], *map(int, arguments[1:]))
     else:
-        call, call_async, given = paced, paced_async, (*map(int, arguments[:2]), float(arguments[2]))
+        call, call_async, given = paced, paced_async, (int(arguments[0]), arguments[1])
     if inspect.iscoroutinefunction(app.enqueue):
         told = _loop()(_connected(app, call_async, given))
     else:

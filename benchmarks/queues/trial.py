@@ -17,8 +17,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from attrs import frozen
+
 from benchmarks import process
 from benchmarks.benchmark import BenchmarkError, percentile
+from benchmarks.open_loop import Plan
 from benchmarks.queues.jobs import IO, IO_S, NO_OP, WIDTH
 from benchmarks.queues.systems import System
 from benchmarks.server import Server
@@ -71,6 +74,14 @@ class Tally:
     def seconds(self, first: int, count: int) -> float:
         """Return what lies between the first start and the last end of these jobs."""
         return max(self.read(first, count)[2::WIDTH]) - min(self.starts(first, count))
+
+
+@frozen
+class Paced:
+    """When each job was to be enqueued, and when the call was made: later, if the one before took long (seconds)."""
+
+    due: Sequence[float]
+    called: Sequence[float]
 
 
 class Trial:
@@ -128,6 +139,14 @@ class Trial:
             raise BenchmarkError(f"{self.system.label}: the producer failed: {_tail(ended.stderr)}")
         told: dict[str, Any] = json.loads(ended.stdout.splitlines()[-1])
         return told
+
+    def produce_paced(self, first: int, count: int, pace: float) -> Paced:
+        """Have it enqueue *count* no-ops from *first* on, *pace* a second on average, at times drawn beforehand."""
+        offsets = [due / 1e9 for due in Plan(count, pace).due_ns()]
+        plan = Path(self._temporary.name) / "plan"
+        plan.write_text(json.dumps(offsets))
+        told = self.produce("paced", first, str(plan))
+        return Paced([told["start"] + offset for offset in offsets], told["called"])
 
     def start_worker(self) -> None:
         """Start the worker; `exit` ends it."""
@@ -234,7 +253,7 @@ def _bytes_a_job(trial: Trial) -> int:
 def live(system: System, folder: Path, server: Server, turns: int, timed: int) -> dict[str, Any]:
     """Have a worker run I/O jobs that wait already; look at it while it is idle; then time single jobs.
 
-    Latency is from the call that enqueues to the first statement of the job, *timed* jobs at an even pace.
+    Latency is from the time at which a job is due to its first statement, of *timed* jobs.
     """
     jobs = system.io_slots * turns
     # 1 s: so long may a worker of Dramatiq sleep that was idle, and p99 would be nothing but what came meanwhile.
@@ -249,10 +268,10 @@ def live(system: System, folder: Path, server: Server, turns: int, timed: int) -
         before, since = server.usage(), time.monotonic()
         time.sleep(IDLE_S)
         idle, idle_s = server.usage() - before, time.monotonic() - since
-        sent = trial.produce("paced", jobs, warm_up + timed, system.pace)["sent"]
+        paced = trial.produce_paced(jobs, warm_up + timed, system.pace)
         trial.await_jobs(jobs, warm_up + timed)
         trial.check_all_ran_once()
-        started = trial.tally.starts(jobs, warm_up + timed)
+        starts = trial.tally.starts(jobs, warm_up + timed)
     return {
         "slots": system.io_slots,
         "jobs": jobs,
@@ -260,12 +279,14 @@ def live(system: System, folder: Path, server: Server, turns: int, timed: int) -
         "jobs_per_s": round(jobs / seconds, 1),
         "of_ideal": round(jobs / seconds * IO_S / system.io_slots, 4),
         "idle_commands_per_s": round(_clients_calls(idle.calls) / idle_s, 1),
-        **_latency([late - early for early, late in zip(sent, started, strict=True)][warm_up:]),
+        **_late("", paced.due[warm_up:], starts[warm_up:]),
+        **_late("called_", paced.due[warm_up:], paced.called[warm_up:]),
     }
 
 
-def _latency(seconds: Sequence[float]) -> dict[str, float]:
-    return {f"p{percent:g}_ms": round(percentile(seconds, percent) * 1e3, 3) for percent in (50, 99, 100)}
+def _late(name: str, due: Sequence[float], at: Sequence[float]) -> dict[str, float]:
+    late = [moment - early for early, moment in zip(due, at, strict=True)]
+    return {f"{name}p{percent:g}_ms": round(percentile(late, percent) * 1e3, 3) for percent in (50, 99, 100)}
 
 
 def _clients_calls(calls: Mapping[str, int]) -> int:

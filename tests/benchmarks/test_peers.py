@@ -1,7 +1,10 @@
 """The comparison with other queues: what needs none of them, and gqueue's own part in it."""
 
+import asyncio
+import itertools
 import re
 import sys
+import time
 from array import array
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,9 +17,9 @@ from benchmarks.benchmark import BenchmarkError, Record
 from benchmarks.peers import BACKLOG, BENCHMARK, LIVE
 from benchmarks.queues import trial
 from benchmarks.queues.jobs import WIDTH
-from benchmarks.queues.produce import chunks
+from benchmarks.queues.produce import chunks, paced, paced_async
 from benchmarks.queues.systems import APPS, SYSTEMS, System
-from benchmarks.queues.trial import Tally
+from benchmarks.queues.trial import Tally, Trial
 from benchmarks.server import Server
 
 GQUEUE = SYSTEMS["gqueue"]
@@ -126,6 +129,7 @@ def test_gqueue_is_measured_live(server: Server):
     assert measured["jobs"] == 10
     assert 0 < measured["of_ideal"] <= 1
     assert 0 < measured["p50_ms"] <= measured["p99_ms"] <= measured["p100_ms"]
+    assert 0 <= measured["called_p50_ms"] < measured["p50_ms"]
 
 
 # Its parts.
@@ -163,6 +167,46 @@ def test_jobs_are_enqueued_in_pieces_of_a_thousand():
 
     assert [len(piece) for piece in pieces] == [1_000, 1_000, 200]
     assert [number for piece in pieces for number in piece] == list(range(500, 2_700))
+
+
+class Stalling:
+    """Stands for an app: its first call takes 0.2 s."""
+
+    def __init__(self) -> None:
+        self.numbers: list[int] = []
+
+    def enqueue(self, kind: str, number: int) -> None:
+        self.numbers.append(number)
+        if len(self.numbers) == 1:
+            time.sleep(0.2)
+
+
+class StallingAsync(Stalling):
+    """The same for asyncio."""
+
+    async def enqueue(self, kind: str, number: int) -> None:  # type: ignore[override]
+        super().enqueue(kind, number)
+
+
+@pytest.mark.parametrize("app", [Stalling(), StallingAsync()], ids=["threads", "asyncio"])
+def test_stall_of_a_producer_counts_for_all_jobs_that_were_due_meanwhile(
+    app: Stalling, server: Server, monkeypatch: pytest.MonkeyPatch
+):
+    def produce(self: Trial, what: str, first: int, plan: str) -> dict[str, Any]:
+        if isinstance(app, StallingAsync):
+            return asyncio.run(paced_async(app, first, plan))
+        return paced(app, first, plan)
+
+    monkeypatch.setattr(Trial, "produce", produce)
+    with Trial(GQUEUE, HERE, server, 1, 1) as run:
+        sent = run.produce_paced(7, 50, 500.0)
+    late = [called - due for due, called in zip(sent.due, sent.called, strict=True)]
+    gaps = [after - before for before, after in itertools.pairwise(sent.due)]
+
+    assert app.numbers == list(range(7, 57))
+    assert all(by >= 0 for by in late)
+    assert min(late[1:20]) > 0.05  # though but the first call took long
+    assert min(gaps) < 0.001 < 0.004 < max(gaps)
 
 
 KEYS: dict[str, list[tuple[str, ...]]] = {
@@ -230,8 +274,9 @@ def drained(peer: str, *rates: float) -> list[Record]:
 
 def lived(peer: str, *latencies: float) -> list[Record]:
     cell = {"peer": peer, "part": LIVE, "versions": "1.0", "slots": 100, "jobs": 1_000, "jobs_per_s": 1_900}
-    costs = {"of_ideal": 0.95, "idle_commands_per_s": 1.0, "p99_ms": 9.0, "p100_ms": 10.0}
-    return [{**cell, **costs, "p50_ms": latency} for latency in latencies]
+    costs = {"of_ideal": 0.95, "idle_commands_per_s": 1.0, "timed": 1_000}
+    late = {"p99_ms": 9.0, "p100_ms": 10.0, "called_p99_ms": 0.1}
+    return [{**cell, **costs, **late, "p50_ms": latency} for latency in latencies]
 
 
 def gone(peer: str) -> list[Record]:

@@ -179,6 +179,7 @@ def test_benchmark_measures_and_shows(name: str, server: Server):
             assert urgent["left"] >= 200
             assert 0 < rate["latency_ms"]["50"] < 1_000
             assert 0 < rate["bare_ms"]["50"] < 1_000
+            assert "called p99" in one.tables([rate])
             assert all(mark > 0 for mark in one.marks(records).values())
             assert urgent["beyond_ms"]["50"] <= urgent["latency_ms"]["50"]
         case "idle":

@@ -86,16 +86,17 @@ def fill(kind, warm_up, single, bulk)
   took
 end
 
-def paced(first, count, rate)
+def paced(first, plan)
+  due = JSON.parse(File.read(plan))
   start = now
-  sent = (0...count).map do |number|
-    wait = start + number / rate - now
+  called = due.each_with_index.map do |offset, number|
+    wait = start + offset - now
     sleep wait if wait > 0
     made = now
     NoOp.perform_async(first + number)
     made
   end
-  {sent: sent}
+  {start: start, called: called}
 end
 
 unless Sidekiq.server?
@@ -104,7 +105,7 @@ unless Sidekiq.server?
     if what == "fill"
       fill(given[0], *given[1..].map(&:to_i))
     else
-      paced(given[0].to_i, given[1].to_i, given[2].to_f)
+      paced(given[0].to_i, given[1])
     end
   puts JSON.generate(told)
 end
