@@ -6,8 +6,8 @@ waiting one takes in Redis, its number being all that it carries. "latency": fro
 enqueued to its first statement, on a worker that has nothing else to do, 125 a second on average (RQ with a process for
 each job: 25), after 1 s of such jobs. The times are drawn beforehand, with gaps of all lengths; one producer makes one
 call after the other, and what a call is late ("called") counts. "I/O": jobs that wait 50 ms; "of ideal" is the share of
-`slots / 50 ms`. RSS and PSS are those of all processes of the worker, after the drain. Commands are counted with those
-of scripts.
+`slots / 50 ms`. RSS and PSS are those of all processes of the worker, after the drain. "commands a job" are counted
+with those of scripts; "idle" are those of clients alone, as in idle.py, in a single window of 20 s.
 
 Each was checked as gqueue is: every job ran exactly once, and nothing was left. What they promise for a worker that is
 killed differs, and is told as their documentation has it; [docs/faults.md](../docs/faults.md) shows what becomes of
@@ -28,7 +28,9 @@ from benchmarks.server import Server
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-BACKLOG, LIVE = "backlog", "live"
+BACKLOG, LIVE, IDLE = "backlog", "live", "idle"
+IDLE_S = 20.0
+"""As in idle.py: heartbeats come each 10 s with some. Once for each queue, since it varies little and takes long."""
 TIMED = 1_000
 """Jobs of which the latency is measured in a run, in 8 s: fewer, where they come slower."""
 SHORT = (OURS, "dramatiq", "bullmq")
@@ -37,12 +39,12 @@ SHORT_TIMED = 100
 
 
 class Peers(Benchmark):
-    """Rates, latency and memory, queue by queue; two cells for each: with a backlog, and live."""
+    """Rates, latency and memory, queue by queue; three cells for each: with a backlog, live, and idle."""
 
     title = "Beside other queues"
 
     def cells(self, short: bool) -> list[dict[str, Any]]:
-        """Return both cells of each queue; in the short form, of those in the targets.
+        """Return the cells of each queue; in the short form, of those in the targets.
 
         Those in the targets come next to one another: a rate of the same minute is what they are compared with, and
         from one minute to the next the machine may run at half its speed.
@@ -51,17 +53,20 @@ class Peers(Benchmark):
         systems = [SYSTEMS[name] for name in (SHORT if short else dict.fromkeys((*SHORT, *SYSTEMS)))]
         backlog: list[dict[str, Any]] = []
         live: list[dict[str, Any]] = []
+        idle: list[dict[str, Any]] = []
         for system in systems:
             bulk = {"bulk": system.bulk // part} if system.bulk else {}
             backlog.append({"peer": system.name, "part": BACKLOG, "single": system.single // part, **bulk})
             turns = max(2, system.io_turns // part)
             paced = round(timed * system.pace / PACE)
             live.append({"peer": system.name, "part": LIVE, "turns": turns, "timed": paced})
-        return [*backlog, *live]
+            if system.shows_idle:
+                idle.append({"peer": system.name, "part": IDLE, "seconds": IDLE_S / part})
+        return [*backlog, *live, *idle]
 
     def rounds(self, cell: Cell, rounds: int) -> int:
         """Return less for slow ones."""
-        return min(rounds, SYSTEMS[cell["peer"]].runs)
+        return 1 if cell["part"] == IDLE else min(rounds, SYSTEMS[cell["peer"]].runs)
 
     def measure(self, cell: Cell, server: Server) -> dict[str, Any]:
         """Measure one queue, or tell why it cannot be."""
@@ -73,6 +78,8 @@ class Peers(Benchmark):
         told = {"versions": versions(folder, system.installs, system.told)}
         if cell["part"] == BACKLOG:
             return {**told, **trial.backlog(system, folder, server, cell["single"], cell.get("bulk", 0))}
+        if cell["part"] == IDLE:
+            return {**told, **trial.idle(system, folder, server, cell["seconds"])}
         return {**told, **trial.live(system, folder, server, cell["turns"], cell["timed"])}
 
     def line(self, record: Record) -> str:
@@ -85,6 +92,8 @@ class Peers(Benchmark):
                 f"{name} {record['jobs_per_s']:9,.0f} jobs/s, single {record['single_per_s']:7,.0f}/s, "
                 f"many {record.get('bulk_per_s', 0):9,.0f}/s (PING {record['ping_per_s']:7,.0f}/s)"
             )
+        if record["part"] == IDLE:
+            return f"{name} {record['commands_per_s']:9,.2f} commands/s while idle: {record['by_name']}"
         return (
             f"{name} {record['jobs_per_s']:9,.1f} I/O jobs/s, {record['of_ideal']:4.0%}, "
             f"latency {record['p50_ms']:.2f} ms, p99 {record['p99_ms']:.2f} ms (PING {record['ping_per_s']:7,.0f}/s)"
@@ -96,6 +105,7 @@ class Peers(Benchmark):
         backlog, live = select(had, part=BACKLOG), select(had, part=LIVE)
         missing = {SYSTEMS[record["peer"]].label: record["missing"] for record in records if "missing" in record}
         parts = [_table_of_settings(had), _table_of_rates(backlog), _table_of_cost(backlog), _table_of_live(live)]
+        parts.append(_table_of_idle(select(had, part=IDLE)))
         if missing:
             parts.append(table(["not measured", "because"], missing.items(), text_columns=2))
         return "\n\n".join(parts)
@@ -199,7 +209,6 @@ def _table_of_live(live: Sequence[Record]) -> str:
     rows = [
         [
             SYSTEMS[name].label,
-            f"{statistics.median(values(runs, 'idle_commands_per_s')):,.0f}",
             spread(values(runs, "p50_ms"), digits=2),
             spread(values(runs, "p99_ms"), digits=2),
             f"{max(values(runs, 'p100_ms')):,.1f}",
@@ -211,8 +220,20 @@ def _table_of_live(live: Sequence[Record]) -> str:
         ]
         for (name,), runs in group(live, "peer").items()
     ]
-    head = ["queue", "idle commands/s", "latency p50, ms", "p99, ms", "most", "called p99", "runs"]
+    head = ["queue", "latency p50, ms", "p99, ms", "most", "called p99", "runs"]
     return table([*head, "slots", "I/O, jobs/s", "of ideal"], rows)
+
+
+def _table_of_idle(idle: Sequence[Record]) -> str:
+    rows = [
+        [
+            SYSTEMS[run["peer"]].label,
+            f"{run['commands_per_s']:,.2f}",
+            ", ".join(f"{name} {rate:,.2f}" for name, rate in run["by_name"].items()),
+        ]
+        for run in idle
+    ]
+    return table(["queue, idle", "commands/s of clients", "which"], rows)
 
 
 def _bars(panel: Any, records: Sequence[Record], name: str) -> None:

@@ -44,6 +44,7 @@ class System:
         drain_slots, io_slots: jobs at the same time.
         single: no-ops that are enqueued one by one for the drain, and *bulk*, that are with the call for many.
         shows_enqueue: its producer is not that of another row.
+        shows_idle: its idle worker is not that of another row.
         io_turns: I/O jobs a slot.
         pace: enqueued a second on average, for the latency.
         runs: at most so many, if one takes long.
@@ -66,6 +67,7 @@ class System:
     single: int = 10_000
     bulk: int = 0
     shows_enqueue: bool = True
+    shows_idle: bool = True
     io_turns: int = 20
     pace: float = PACE
     runs: int = 1_000
@@ -312,6 +314,7 @@ SYSTEMS: dict[str, System] = {
             **_GQUEUE,
             environ={"PEERS_RESULTS": "1"},
             results="kept",
+            shows_idle=False,
             settings="the same with `result_ttl=300`",
         ),
         System(

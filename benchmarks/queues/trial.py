@@ -21,6 +21,7 @@ from attrs import frozen
 
 from benchmarks import process
 from benchmarks.benchmark import BenchmarkError, percentile
+from benchmarks.idle import END, count_commands
 from benchmarks.open_loop import Plan
 from benchmarks.queues.jobs import IO, IO_S, NO_OP, WIDTH
 from benchmarks.queues.systems import System
@@ -30,7 +31,8 @@ ROOT = Path(__file__).parents[2]
 POLL_S = 0.02
 SETTLE_S = 0.2
 """How long after the last job a second run of one is still waited for."""
-IDLE_S = 2.0
+START_OVER_S = 1.0
+"""How long after its first jobs a worker is not idle yet: what a start brings along."""
 SLOWEST = 20
 """Jobs a second: a worker that makes fewer, after its start of `START_S`, hangs."""
 START_S = 30.0
@@ -251,7 +253,7 @@ def _bytes_a_job(trial: Trial) -> int:
 
 
 def live(system: System, folder: Path, server: Server, turns: int, timed: int) -> dict[str, Any]:
-    """Have a worker run I/O jobs that wait already; look at it while it is idle; then time single jobs.
+    """Have a worker run I/O jobs that wait already; then, idle, jobs that come one by one, which are timed.
 
     Latency is from the time at which a job is due to its first statement, of *timed* jobs.
     """
@@ -265,9 +267,6 @@ def live(system: System, folder: Path, server: Server, turns: int, timed: int) -
         trial.await_jobs(0, jobs)
         seconds = trial.tally.seconds(0, jobs)
         trial.check_waiting(0)
-        before, since = server.usage(), time.monotonic()
-        time.sleep(IDLE_S)
-        idle, idle_s = server.usage() - before, time.monotonic() - since
         paced = trial.produce_paced(jobs, warm_up + timed, system.pace)
         trial.await_jobs(jobs, warm_up + timed)
         trial.check_all_ran_once()
@@ -278,7 +277,6 @@ def live(system: System, folder: Path, server: Server, turns: int, timed: int) -
         "seconds": round(seconds, 4),
         "jobs_per_s": round(jobs / seconds, 1),
         "of_ideal": round(jobs / seconds * IO_S / system.io_slots, 4),
-        "idle_commands_per_s": round(_clients_calls(idle.calls) / idle_s, 1),
         **_late("", paced.due[warm_up:], starts[warm_up:]),
         **_late("called_", paced.due[warm_up:], paced.called[warm_up:]),
     }
@@ -289,9 +287,21 @@ def _late(name: str, due: Sequence[float], at: Sequence[float]) -> dict[str, flo
     return {f"{name}p{percent:g}_ms": round(percentile(late, percent) * 1e3, 3) for percent in (50, 99, 100)}
 
 
-def _clients_calls(calls: Mapping[str, int]) -> int:
-    """Return how many commands there were, without those of the one who looks."""
-    return sum(count for name, count in calls.items() if name != "info")
+def idle(system: System, folder: Path, server: Server, seconds: float) -> dict[str, Any]:
+    """Have a worker run a job a slot; then count for so many *seconds* what its clients send, as idle.py does."""
+    with Trial(system, folder, server, system.io_slots, system.io_slots, live=True) as trial:
+        trial.produce("fill", IO, 0, system.io_slots, 0)
+        trial.start_worker()
+        trial.await_jobs(0, system.io_slots)
+        trial.check_waiting(0)
+        time.sleep(START_OVER_S)
+        with server.client.monitor() as monitor:
+            time.sleep(seconds)
+            server.client.echo(END)
+            commands = count_commands(monitor.listen())
+        trial.check_all_ran_once()
+    by_name = {name: round(count / seconds, 2) for name, count in commands.items()}
+    return {"slots": system.io_slots, "commands_per_s": round(commands.total() / seconds, 2), "by_name": by_name}
 
 
 def _tail(text: str) -> str:

@@ -14,7 +14,7 @@ import pytest
 from attrs import evolve
 
 from benchmarks.benchmark import BenchmarkError, Record
-from benchmarks.peers import BACKLOG, BENCHMARK, LIVE
+from benchmarks.peers import BACKLOG, BENCHMARK, IDLE, LIVE
 from benchmarks.queues import trial
 from benchmarks.queues.jobs import WIDTH
 from benchmarks.queues.produce import chunks, paced, paced_async
@@ -130,6 +130,14 @@ def test_gqueue_is_measured_live(server: Server):
     assert 0 < measured["of_ideal"] <= 1
     assert 0 < measured["p50_ms"] <= measured["p99_ms"] <= measured["p100_ms"]
     assert 0 <= measured["called_p50_ms"] < measured["p50_ms"]
+
+
+@pytest.mark.blackbox
+def test_heartbeats_and_no_commands_of_scripts_count_while_gqueue_is_idle(server: Server):
+    measured = trial.idle(evolve(GQUEUE, io_slots=5), HERE, server, 11.0)
+
+    assert set(measured["by_name"]) == {"BLPOP", "EVALSHA"}
+    assert 0 < measured["commands_per_s"] < 5
 
 
 # Its parts.
@@ -274,13 +282,17 @@ def drained(peer: str, *rates: float) -> list[Record]:
 
 def lived(peer: str, *latencies: float) -> list[Record]:
     cell = {"peer": peer, "part": LIVE, "versions": "1.0", "slots": 100, "jobs": 1_000, "jobs_per_s": 1_900}
-    costs = {"of_ideal": 0.95, "idle_commands_per_s": 1.0, "timed": 1_000}
+    costs = {"of_ideal": 0.95, "timed": 1_000}
     late = {"p99_ms": 9.0, "p100_ms": 10.0, "called_p99_ms": 0.1}
     return [{**cell, **costs, **late, "p50_ms": latency} for latency in latencies]
 
 
+def idled(peer: str, **by_name: float) -> Record:
+    return {"peer": peer, "part": IDLE, "versions": "1.0", "commands_per_s": sum(by_name.values()), "by_name": by_name}
+
+
 def gone(peer: str) -> list[Record]:
-    return [{"peer": peer, "part": part, "missing": "npm: no network"} for part in (BACKLOG, LIVE)]
+    return [{"peer": peer, "part": part, "missing": "npm: no network"} for part in (BACKLOG, LIVE, IDLE)]
 
 
 def test_targets_compare_runs_of_the_same_round_with_the_best_queue():
@@ -305,6 +317,14 @@ def test_queue_that_could_not_be_had_is_told_with_the_reason():
     assert "| BullMQ       | npm: no network |" in text
     assert text.count("BullMQ") == 1
     assert "BullMQ" in BENCHMARK.line(records[-1])
+
+
+def test_commands_of_idle_workers_are_shown_by_name():
+    records = [idled("gqueue", BLPOP=0.5, EVALSHA=0.6), idled("sidekiq", BRPOP=46.25)]
+    text = BENCHMARK.tables(records)
+
+    assert re.search(r"^\| gqueue +\| +1\.10 \| BLPOP 0\.50, EVALSHA 0\.60 \|$", text, re.MULTILINE)
+    assert "46.25" in BENCHMARK.line(records[1])
 
 
 def test_tables_show_median_and_range_and_no_producer_twice():
@@ -340,12 +360,13 @@ def test_plot_has_one_panel_if_only_one_part_was_measured(records: list[Record],
 
 def test_slow_queues_are_measured_less_often():
     cells = BENCHMARK.cells(short=False)
-    rounds = {cell["peer"]: BENCHMARK.rounds(cell, 5) for cell in cells}
+    rounds = {cell["peer"]: BENCHMARK.rounds(cell, 5) for cell in cells if cell["part"] != IDLE}
 
     assert rounds["gqueue"] == rounds["bullmq"] == 5
     assert rounds["rq"] == 3
-    assert {cell["part"] for cell in cells} == {BACKLOG, LIVE}
-    assert len(cells) == 2 * len(SYSTEMS)
+    parts = [cell["part"] for cell in cells]
+    assert [parts.count(part) for part in (BACKLOG, LIVE, IDLE)] == [len(SYSTEMS), len(SYSTEMS), len(SYSTEMS) - 1]
+    assert all(BENCHMARK.rounds(cell, 5) == 1 for cell in cells if cell["part"] == IDLE)
 
 
 def test_queues_of_the_targets_are_measured_next_to_one_another():
