@@ -6,8 +6,9 @@ waiting one takes in Redis, its number being all that it carries. "latency": fro
 enqueued to its first statement, on a worker that has nothing else to do, 125 a second on average (RQ with a process for
 each job: 25), after 1 s of such jobs. The times are drawn beforehand, with gaps of all lengths; one producer makes one
 call after the other, and what a call is late ("called") counts. "I/O": jobs that wait 50 ms; "of ideal" is the share of
-`slots / 50 ms`. RSS and PSS are those of all processes of the worker, after the drain. "commands a job" are counted
-with those of scripts; "idle" are those of clients alone, as in idle.py, in a single window of 20 s.
+`slots / 50 ms`. RSS and PSS are those of all processes of the worker after these, with 100 slots that have all been
+busy, where a worker can have as many. "commands a job" are counted with those of scripts; "idle" are those of clients
+alone, as in idle.py, in a single window of 20 s.
 
 Each was checked as gqueue is: every job ran exactly once, and nothing was left. What they promise for a worker that is
 killed differs, and is told as their documentation has it; [docs/faults.md](../docs/faults.md) shows what becomes of
@@ -196,13 +197,10 @@ def _table_of_cost(backlog: Sequence[Record]) -> str:
             f"{statistics.median(values(runs, 'redis_cpu_us')):.1f} us",
             f"{statistics.median(values(runs, 'redis_commands')):.1f}",
             f"{statistics.median(values(runs, 'bytes_a_job')):,.0f}",
-            spread(values(runs, "rss_mb")),
-            f"{statistics.median(values(runs, 'pss_mb')):.0f}",
         ]
         for (name,), runs in group(backlog, "peer").items()
     ]
-    head = ["queue", "slots", "Redis CPU a job", "commands a job", "bytes a job", "RSS, MB", "PSS, MB"]
-    return table(head, rows)
+    return table(["queue", "slots", "Redis CPU a job", "commands a job", "bytes a job"], rows)
 
 
 def _table_of_live(live: Sequence[Record]) -> str:
@@ -217,11 +215,13 @@ def _table_of_live(live: Sequence[Record]) -> str:
             f"{runs[0]['slots']}",
             spread(values(runs, "jobs_per_s")),
             f"{statistics.median(values(runs, 'of_ideal')):.0%}",
+            spread(values(runs, "rss_mb")),
+            f"{statistics.median(values(runs, 'pss_mb')):.0f}",
         ]
         for (name,), runs in group(live, "peer").items()
     ]
     head = ["queue", "latency p50, ms", "p99, ms", "most", "called p99", "runs"]
-    return table([*head, "slots", "I/O, jobs/s", "of ideal"], rows)
+    return table([*head, "slots", "I/O, jobs/s", "of ideal", "RSS, MB", "PSS, MB"], rows)
 
 
 def _table_of_idle(idle: Sequence[Record]) -> str:

@@ -115,7 +115,7 @@ _GQUEUE: dict[str, Any] = {
     "drain_slots": 50,
     "single": 5_000,
     "bulk": 95_000,
-    "guarantee": "at least once, strict priorities",
+    "guarantee": "at least once, strict priorities; 30 s after its worker's last heartbeat, looked for each 10 s",
     "source": "../docs/promises.md",
 }
 

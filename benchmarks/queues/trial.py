@@ -219,7 +219,6 @@ def backlog(system: System, folder: Path, server: Server, single: int, bulk: int
         trial.start_worker()
         trial.await_jobs(0, count)
         used = server.usage() - before
-        memory = trial.memory()
         trial.check_all_ran_once()
         seconds = trial.tally.seconds(0, count)
     return {
@@ -233,8 +232,6 @@ def backlog(system: System, folder: Path, server: Server, single: int, bulk: int
         "producer_cpu_us": round(took["single_cpu_s"] / single * 1e6, 1),
         **({"bulk_per_s": round(bulk / took["bulk_s"], 1)} if bulk else {}),
         "bytes_a_job": bytes_a_job,
-        "rss_mb": round(memory.rss_bytes / 1e6, 1),
-        "pss_mb": round(memory.pss_bytes / 1e6, 1),
     }
 
 
@@ -265,6 +262,7 @@ def live(system: System, folder: Path, server: Server, turns: int, timed: int) -
         trial.produce("fill", IO, system.io_slots, single, bulk)
         trial.start_worker()
         trial.await_jobs(0, jobs)
+        memory = trial.memory()
         seconds = trial.tally.seconds(0, jobs)
         trial.check_waiting(0)
         paced = trial.produce_paced(jobs, warm_up + timed, system.pace)
@@ -277,6 +275,8 @@ def live(system: System, folder: Path, server: Server, turns: int, timed: int) -
         "seconds": round(seconds, 4),
         "jobs_per_s": round(jobs / seconds, 1),
         "of_ideal": round(jobs / seconds * IO_S / system.io_slots, 4),
+        "rss_mb": round(memory.rss_bytes / 1e6, 1),
+        "pss_mb": round(memory.pss_bytes / 1e6, 1),
         **_late("", paced.due[warm_up:], starts[warm_up:]),
         **_late("called_", paced.due[warm_up:], paced.called[warm_up:]),
     }
