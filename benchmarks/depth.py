@@ -6,15 +6,22 @@ Then a stretch of jobs more urgent than all others is enqueued in bulk and drain
 meanwhile goes from what is named to that and the stretch, and back. Each job of the stretch ran exactly once, and as
 many as were put in ran or wait still. "bytes a job" is what Redis's memory grew by.
 
+The same is measured within the same seconds on a second redis-server on which 1,000 jobs wait: calls in pieces that
+alternate, drains in turn. Rates "to 1,000 beside" are ratios of one run, which a slow minute of the machine does not
+change; where 1,000 wait on both servers they tell how far such ratios are off by chance. All this is done several times
+in a run, and a figure of the run is the median.
+
 Whenever a hash table of Redis's is full, at each power of two, Redis doubles it, a bucket with each command on it until
 all are moved, which makes the commands dearer meanwhile. That depends on how the depth changes and not on the depth, so
-it is let come to an end first; "filling", the rate at which the jobs came in, has it all.
+it is let come to an end first; "filling", the rate at which the jobs came in, has it all. But beside fewer than 100,000
+the stretch itself has tables doubled, and beside 1,000 most often: a ratio may be above 100% for that.
 """
 
 import statistics
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -47,7 +54,7 @@ if TYPE_CHECKING:
 DEPTHS = (1_000, 10_000, 100_000, 1_000_000, 5_000_000)
 SHORT_DEPTHS = (1_000, 100_000)
 
-STRETCH, CALLS, WARM_UP = 25_000, 2_000, 2_000
+STRETCH, CALLS, WARM_UP = 25_000, 1_000, 2_000
 """Jobs that are measured in bulk and one by one, and those that the worker runs first, which are not.
 
 So few that no table is enlarged from 100,000 on: with all of them there are less than 2^17 jobs, and less than 2^20.
@@ -66,11 +73,23 @@ end
 WEIGHED = 100_000
 """Jobs from which on their memory is told: of fewer, it does not stand out from what else a server does."""
 
+TURNS, SHORT_TURNS = 4, 2
+"""Turns in a run: an even number, that each side is the first in half of them."""
+
+PIECE, BULK = 100, 5_000
+"""Calls one by one, and jobs of one call in bulk, until it is the turn of the other side: some 20 and 70 ms."""
+
+BESIDE = 1_000
+"""Jobs that wait on the other side."""
+
 JOB_BYTES, SPARE_BYTES = 500, 2 << 30
 """A depth is left out if the machine has not so much memory for each job, and to spare: else it would swap."""
 
 RATES = {"jobs_per_s": "drain", "many_per_s": "enqueue_many", "enqueues_per_s": "enqueue", "claims_per_s": "claim"}
 """Value of a record -> what it is the rate of."""
+
+AT_BESIDE = "at_1000_"
+"""With it begin the names of what was measured on the other side."""
 
 
 class Depth(Benchmark):
@@ -81,53 +100,33 @@ class Depth(Benchmark):
     def cells(self, short: bool) -> list[dict[str, Any]]:
         """Return each depth for which there is memory."""
         has = process.available_bytes()
-        stretch, calls = (20_000, 500) if short else (STRETCH, CALLS)
+        stretch, calls, turns = (20_000, 500, SHORT_TURNS) if short else (STRETCH, CALLS, TURNS)
         return [
-            {"depth": depth, "stretch": stretch, "calls": calls}
+            {"depth": depth, "turns": turns, "stretch": stretch, "calls": calls}
             for depth in (SHORT_DEPTHS if short else DEPTHS)
             if depth * JOB_BYTES + SPARE_BYTES <= has
         ]
 
     def measure(self, cell: Cell, server: Server) -> dict[str, Any]:
-        """Fill a queue, then measure beside what waits."""
-        queue = gqueue.Queue("bench", url=server.url, capacity=tasks.queue.settings.capacity)
-        task = queue.task(name=tasks.TASKS["no-op", False].name, result_ttl=0)(lambda number: number)
-        depth, calls, stretch = cell["depth"], cell["calls"], cell["stretch"]
-        task.enqueue(-1)
-        queue.purge()
-        before = server.used_memory()
-        start = time.perf_counter()
-        tasks.enqueue_all(queue, spread_out(task, depth))
-        filling_s = time.perf_counter() - start
-        rest(server, depth)
-        job_bytes = (server.used_memory() - before) / depth
-        enqueues = enqueue_one_by_one(task, calls)
-        claims = claim_by_hand(queue, calls)
-        first, urgent = task.options(priority=-2), task.options(priority=-1)
-        tasks.enqueue_all(queue, (first.job(-1) for _ in range(WARM_UP)))
-        start = time.perf_counter()
-        tasks.enqueue_all(queue, (urgent.job(number) for number in range(stretch)))
-        many_s = time.perf_counter() - start
-        drained = drain(server, stretch)
-        check(queue, put_in=1 + depth + calls + WARM_UP + stretch)
-        queue.close()
-        return {
-            "filling_per_s": round(depth / filling_s, 1),
-            "job_bytes": round(job_bytes, 1),
-            "many_per_s": round(stretch / many_s, 1),
-            **drained,
-            **latency("enqueue", enqueues),
-            **latency("claim", claims),
-        }
+        """Fill a queue and a small one beside, then measure both in turns."""
+        with Server(server.settings) as other:
+            sides = [Side(server, cell["depth"]), Side(other, BESIDE)]
+            filled, _ = (side.fill() for side in sides)
+            for number in range(cell["turns"]):
+                turn(sides[::-1] if number % 2 else sides, cell["stretch"], cell["calls"])
+            measured, beside = (side.end() for side in sides)
+        return {**filled, **measured, **{f"{AT_BESIDE}{name}": value for name, value in beside.items()}}
 
     def line(self, record: Record) -> str:
-        """Return the rates and latencies."""
-        rates = ", ".join(f"{what} {record[name]:,.0f}/s" for name, what in RATES.items())
+        """Return the rates, and what they are to those beside."""
+        rates = ", ".join(
+            f"{what} {record[name]:,.0f}/s = {_percent([record], name)[0]:.0f}%" for name, what in RATES.items()
+        )
         return f"{record['depth']:9,} waiting: {rates} (ZPOPMIN {record['zpopmin_per_s']:,}/s)"
 
     def tables(self, records: Sequence[Record]) -> str:
-        """Return a row for each depth: rates, then latencies."""
-        rates, waits = [], []
+        """Return a row for each depth: rates, then these to those beside, then latencies."""
+        rates, ratios, waits = [], [], []
         for (depth,), runs in group(records, "depth").items():
             rates.append(
                 [
@@ -139,6 +138,9 @@ class Depth(Benchmark):
                     spread(values(runs, "filling_per_s")),
                     spread(values(runs, "job_bytes")) if depth >= WEIGHED else "",
                 ]
+            )
+            ratios.append(
+                [f"{depth:,}", *(spread(_percent(runs, name), digits=1, unit="%") for name in RATES)],
             )
             waits.append(
                 [f"{depth:,}"]
@@ -159,19 +161,23 @@ class Depth(Benchmark):
             "filling, jobs/s",
             "bytes a job",
         ]
+        beside = [f"waiting, to {BESIDE:,} beside", *RATES.values()]
         waiting = ["waiting", "claim, p50", "p99", "enqueue, p50", "p99", "PING/s"]
-        return "\n\n".join([table(head, rates, text_columns=0), table(waiting, waits, text_columns=0)])
+        parts = ((head, rates), (beside, ratios), (waiting, waits))
+        return "\n\n".join(table(titles, rows, text_columns=0) for titles, rows in parts)
 
     def plot(self, records: Sequence[Record], figure: "Figure") -> bool:
-        """Draw rates and latencies by depth."""
+        """Draw rates, to those beside, and latencies by depth."""
         figure.set_size_inches(10, 4.5)
         left, right = figure.subplots(1, 2)
-        for name in ("jobs_per_s", "many_per_s"):
-            whiskers(left, _by_depth(records, name), RATES[name])
+        by_depth = {depth: runs for (depth,), runs in sorted(group(records, "depth").items())}
+        for name, what in RATES.items():
+            whiskers(left, {depth: _percent(runs, name) for depth, runs in by_depth.items()}, what)
         for what in ("claim", "enqueue"):
             for share in ("p50", "p99"):
-                whiskers(right, _by_depth(records, f"{what}_{share}_us"), f"{what}, {share}")
-        left.set(xscale="log", xlabel="jobs that wait", ylabel="jobs/s", ylim=0)
+                name = f"{what}_{share}_us"
+                whiskers(right, {depth: values(runs, name) for depth, runs in by_depth.items()}, f"{what}, {share}")
+        left.set(xscale="log", xlabel="jobs that wait", ylabel=f"% of the rate where {BESIDE:,} wait", ylim=0)
         right.set(xscale="log", xlabel="jobs that wait", ylabel="us a call", ylim=0)
         for panel in (left, right):
             panel.grid(alpha=0.3)
@@ -179,20 +185,126 @@ class Depth(Benchmark):
         return True
 
     def targets(self, records: Sequence[Record]) -> list[Target]:
-        """Return that each rate at the greatest depth is that at the least: nine tenths of it, in the same rounds."""
-        depths = sorted({record["depth"] for record in records})
-        if len(depths) < 2:
+        """Return that each rate at the greatest depth is nine tenths of that beside, in the same run, or more."""
+        most = max((record["depth"] for record in records), default=0)
+        if most <= BESIDE:
             return []
-        least, most = select(records, depth=depths[0]), select(records, depth=depths[-1])
-        beside = f"{depths[-1]:,} waiting to {depths[0]:,}"
+        runs = select(records, depth=most)
         return [
-            at_least(f"{what}, {beside}", 90, ratios(most, least, name), "%", digits=1) for name, what in RATES.items()
+            at_least(f"{what}, {most:,} waiting to {BESIDE:,}", 90, _percent(runs, name), "%", digits=1)
+            for name, what in RATES.items()
         ]
 
 
-def ratios(most: Sequence[Record], least: Sequence[Record], name: str) -> list[float]:
-    """Return the value *name* of *most* in percent of that of *least*, round by round."""
-    return [100 * one[name] / other[name] for one, other in zip(most, least, strict=False)]
+def _percent(records: Sequence[Record], name: str) -> list[float]:
+    return [100 * ratio for ratio in values(records, name, per=f"{AT_BESIDE}{name}")]
+
+
+class Side:
+    """A queue on a server of its own in which *depth* jobs wait; its methods are called in turn with another's.
+
+    Attributes: server; turns, what was measured in each.
+    """
+
+    def __init__(self, server: Server, depth: int) -> None:
+        self.turns: list[dict[str, float]] = []
+        self.server, self._depth = server, depth
+        self._queue = gqueue.Queue("bench", url=server.url, capacity=tasks.queue.settings.capacity)
+        self._task = self._queue.task(name=tasks.TASKS["no-op", False].name, result_ttl=0)(lambda number: number)
+        self._put_in = 0
+
+    def fill(self) -> dict[str, float]:
+        """Put in the jobs that wait; return the rate and their memory."""
+        self._task.enqueue(-1)
+        self._queue.purge()
+        self._put_in += 1
+        before = self.server.used_memory()
+        start = time.perf_counter()
+        self.top_up()
+        filling_s = time.perf_counter() - start
+        rest(self.server, self._depth)
+        return {
+            "filling_per_s": round(self._depth / filling_s, 1),
+            "job_bytes": round((self.server.used_memory() - before) / self._depth, 1),
+        }
+
+    def top_up(self) -> None:
+        """Put in what is missing to the depth: all, or what the worker of the last turn ran beyond the stretch."""
+        missing = self._depth - self.server.client.zcard(Keys("bench")("ready"))
+        tasks.enqueue_all(self._queue, spread_out(self._task, missing))
+        self._put_in += missing
+
+    def enqueue(self, count: int) -> Iterator[float]:
+        """Enqueue *count* jobs one by one; yield the seconds of each call."""
+        options = [self._task.options(priority=priority) for priority in range(PRIORITIES)]
+        self._put_in += count
+        for number in range(count):
+            start = time.perf_counter()
+            options[number % PRIORITIES].enqueue(-1)
+            yield time.perf_counter() - start
+
+    def claim(self, count: int) -> Iterator[float]:
+        """Run *count* jobs as a worker of one slot does, without the worker; yield the seconds of each claim."""
+        store = self._queue.open_store()
+        done: list[str] = []
+        store.register("bench")
+        for call in range(1, count + 1):
+            start = time.perf_counter()
+            claim = store.settle_and_claim("bench", call, done, (), 1)
+            yield time.perf_counter() - start
+            done = [job.id for job in claim.jobs]
+        store.settle_and_claim("bench", count + 1, done, (), 0)
+        store.leave("bench", 1)
+        store.close()
+
+    def enqueue_many(self, count: int) -> Iterator[float]:
+        """Enqueue jobs for the worker to warm up, then the stretch of *count*; yield the seconds of each call."""
+        first, urgent = self._task.options(priority=-2), self._task.options(priority=-1)
+        self._queue.enqueue_many(first.job(-1) for _ in range(WARM_UP))
+        self._put_in += WARM_UP + count
+        for begin in range(0, count, BULK):
+            start = time.perf_counter()
+            self._queue.enqueue_many(urgent.job(number) for number in range(begin, min(begin + BULK, count)))
+            yield time.perf_counter() - start
+
+    def end(self) -> dict[str, float]:
+        """Return the median of each value of the turns; raise BenchmarkError if a job is missing."""
+        check(self._queue, self._put_in)
+        self._queue.close()
+        return medians(self.turns)
+
+
+def turn(sides: Sequence[Side], stretch: int, calls: int) -> None:
+    """Measure *calls* of each kind one by one, then the *stretch* in bulk, on each of the sides."""
+    for side in sides:
+        side.top_up()
+        rest(side.server, WARM_UP + stretch)  # the last drain may have had tables made smaller
+    enqueues = alternate([side.enqueue(calls) for side in sides], PIECE)
+    claims = alternate([side.claim(calls) for side in sides], PIECE)
+    many = alternate([side.enqueue_many(stretch) for side in sides], 1)
+    for number, side in enumerate(sides):
+        side.turns.append(
+            {
+                "many_per_s": round(stretch / sum(many[number]), 1),
+                **drain(side.server, stretch),
+                **latency("enqueue", enqueues[number]),
+                **latency("claim", claims[number]),
+            }
+        )
+
+
+def alternate(timed: Sequence[Iterator[float]], piece: int) -> list[list[float]]:
+    """Take from each in turn *piece* values, until there are no more; return those of each."""
+    taken: list[list[float]] = [[] for _ in timed]
+    while parts := [part for part in (list(islice(one, piece)) for one in timed) if part]:
+        for whole, part in zip(taken, parts, strict=True):
+            whole += part
+    return taken
+
+
+def medians(turns: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """Return the median of each value of the turns."""
+    return {name: round(statistics.median(one[name] for one in turns), 2) for name in turns[0]}
 
 
 def spread_out(task: "Task[[int], int]", count: int) -> "Iterator[PreparedJob[int]]":
@@ -201,22 +313,11 @@ def spread_out(task: "Task[[int], int]", count: int) -> "Iterator[PreparedJob[in
     return (options[number % PRIORITIES].job(-1) for number in range(count))
 
 
-def rest(server: Server, depth: int) -> None:
-    """Have Redis end the enlarging of its tables: there are not more buckets to move than jobs."""
+def rest(server: Server, jobs: int) -> None:
+    """Have Redis end the resizing of its tables: not more buckets are to be moved than there were *jobs*."""
     name = Keys("bench")
-    for _ in range(0, depth, 100_000):
-        server.client.eval(TOUCH, 2, name("jobs"), name("ready"), min(depth, 100_000))
-
-
-def enqueue_one_by_one(task: "Task[[int], int]", count: int) -> list[float]:
-    """Enqueue *count* jobs; return the seconds of each call."""
-    options = [task.options(priority=priority) for priority in range(PRIORITIES)]
-    seconds = []
-    for number in range(count):
-        start = time.perf_counter()
-        options[number % PRIORITIES].enqueue(-1)
-        seconds.append(time.perf_counter() - start)
-    return seconds
+    for _ in range(0, jobs, 100_000):
+        server.client.eval(TOUCH, 2, name("jobs"), name("ready"), min(jobs, 100_000))
 
 
 def latency(what: str, seconds: Sequence[float]) -> dict[str, float]:
@@ -226,22 +327,6 @@ def latency(what: str, seconds: Sequence[float]) -> dict[str, float]:
         f"{what}_p50_us": round(percentile(seconds, 50) * 1e6, 1),
         f"{what}_p99_us": round(percentile(seconds, 99) * 1e6, 1),
     }
-
-
-def claim_by_hand(queue: gqueue.Queue, count: int) -> list[float]:
-    """Run *count* jobs as a worker of one slot does, without the worker; return the seconds of each claim."""
-    store, seconds = queue.open_store(), []
-    done: list[str] = []
-    store.register("bench")
-    for call in range(1, count + 1):
-        start = time.perf_counter()
-        claim = store.settle_and_claim("bench", call, done, (), 1)
-        seconds.append(time.perf_counter() - start)
-        done = [job.id for job in claim.jobs]
-    store.settle_and_claim("bench", count + 1, done, (), 0)
-    store.leave("bench", 1)
-    store.close()
-    return seconds
 
 
 def drain(server: Server, count: int) -> dict[str, Any]:
@@ -273,10 +358,6 @@ def check(queue: gqueue.Queue, put_in: int) -> None:
     ran, purged = (stats.counters.get(name, 0) for name in ("succeeded", "purged"))
     if ran + purged + stats.depth != put_in or stats.running or stats.dead:
         raise BenchmarkError(f"of {put_in:,} jobs {ran:,} ran and {stats.depth:,} wait: {stats}")
-
-
-def _by_depth(records: Sequence[Record], name: str) -> Mapping[float, list[float]]:
-    return {depth: values(runs, name) for (depth,), runs in sorted(group(records, "depth").items())}
 
 
 BENCHMARK = Depth()

@@ -8,7 +8,7 @@ from benchmarks import depth
 from benchmarks.benchmark import BenchmarkError
 from benchmarks.server import Server
 
-CELL = {"depth": 300, "stretch": 2_500, "calls": 50}
+CELL = {"depth": 300, "turns": 2, "stretch": 2_500, "calls": 50}
 
 
 @pytest.fixture
@@ -17,20 +17,27 @@ def server() -> Iterator[Server]:
         yield made
 
 
-def record(waiting: int, rate: float) -> dict[str, Any]:
-    return {"depth": waiting, **dict.fromkeys(depth.RATES, rate)}
+def record(waiting: int, rate: float, beside: float) -> dict[str, Any]:
+    rates = dict.fromkeys(depth.RATES, rate)
+    return {"depth": waiting, **rates, **{f"at_1000_{name}": beside for name in rates}}
 
 
-def test_rates_are_compared_round_by_round():
-    records = [record(1_000, 100), record(50, 200), record(50, 100), record(1_000, 90), record(50, 50)]
-    targets = depth.BENCHMARK.targets([*records, record(1_000, 45)])
+def test_rates_at_the_greatest_depth_are_compared_with_those_beside_in_the_same_run():
+    records = [record(5_000, 90, 100), record(1_000, 500, 100), record(5_000, 10, 20), record(5_000, 450, 500)]
+    targets = depth.BENCHMARK.targets(records)
 
-    assert [target.what for target in targets] == [f"{what}, 1,000 waiting to 50" for what in depth.RATES.values()]
+    assert [target.what for target in targets] == [f"{what}, 5,000 waiting to 1,000" for what in depth.RATES.values()]
     assert {(target.measured, target.met) for target in targets} == {("90.0 [50.0 - 90.0]", True)}
 
 
-def test_one_depth_cannot_be_compared():
-    assert depth.BENCHMARK.targets([record(50, 100)]) == []
+def test_nothing_is_aimed_at_where_as_few_wait_as_beside():
+    assert depth.BENCHMARK.targets([record(1_000, 100, 200)]) == []
+
+
+def test_turn_that_is_disturbed_does_not_change_what_is_recorded():
+    turns = [{"jobs_per_s": 100, "p99": 9.0}, {"jobs_per_s": 3, "p99": 700.0}, {"jobs_per_s": 101, "p99": 8.0}]
+
+    assert depth.medians(turns) == {"jobs_per_s": 100, "p99": 9.0}
 
 
 def test_depth_that_does_not_fit_into_memory_is_left_out(monkeypatch: pytest.MonkeyPatch):
@@ -69,14 +76,27 @@ def test_tables_are_at_rest_after_as_many_looks_as_jobs(server: Server):
     assert (server.usage() - before).calls.items() >= {("hexists", 2_000), ("zscore", 2_000)}
 
 
+def test_calls_of_both_sides_alternate_in_pieces():
+    made: list[str] = []
+
+    def calls(side: str, count: int) -> Iterator[float]:
+        for number in range(count):
+            made.append(side)
+            yield number
+
+    assert depth.alternate([calls("a", 5), calls("b", 5)], 2) == [[0, 1, 2, 3, 4]] * 2
+    assert "".join(made) == "aabbaabbab"
+
+
 @pytest.mark.blackbox
-def test_depth_is_measured_beside_jobs_that_wait(server: Server):
+def test_depth_is_measured_beside_jobs_that_wait_and_in_turns_beside_few(server: Server):
     measured = depth.BENCHMARK.measure(CELL, server)
 
-    assert min(measured[name] for name in depth.RATES) > 10
-    for what in ("claim", "enqueue"):
-        assert 0 < measured[f"{what}_p50_us"] <= measured[f"{what}_p99_us"]
+    for side in ("", "at_1000_"):
+        assert min(measured[f"{side}{name}"] for name in depth.RATES) > 10
+        for what in ("claim", "enqueue"):
+            assert 0 < measured[f"{side}{what}_p50_us"] <= measured[f"{side}{what}_p99_us"]
     assert measured["job_bytes"] > 100
     shown = {**CELL, **measured, "ping_per_s": 1, "zpopmin_per_s": 1}
     assert "300 waiting: drain" in depth.BENCHMARK.line(shown)
-    assert depth.BENCHMARK.tables([shown]).count("\n\n") == 1
+    assert depth.BENCHMARK.tables([shown]).count("\n\n") == 2
