@@ -3,9 +3,7 @@ from typing import Any
 
 import pytest
 
-import gqueue
-from benchmarks import depth
-from benchmarks.benchmark import BenchmarkError
+from benchmarks import depth, sides
 from benchmarks.server import Server
 
 CELL = {"depth": 300, "turns": 2, "stretch": 2_500, "calls": 50}
@@ -34,58 +32,16 @@ def test_nothing_is_aimed_at_where_as_few_wait_as_beside():
     assert depth.BENCHMARK.targets([record(1_000, 100, 200)]) == []
 
 
-def test_turn_that_is_disturbed_does_not_change_what_is_recorded():
-    turns = [{"jobs_per_s": 100, "p99": 9.0}, {"jobs_per_s": 3, "p99": 700.0}, {"jobs_per_s": 101, "p99": 8.0}]
-
-    assert depth.medians(turns) == {"jobs_per_s": 100, "p99": 9.0}
-
-
 def test_depth_that_does_not_fit_into_memory_is_left_out(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("benchmarks.process.available_bytes", lambda: 3 << 30)
 
     assert [cell["depth"] for cell in depth.BENCHMARK.cells(short=False)] == [1_000, 10_000, 100_000, 1_000_000]
 
 
-def test_lost_job_is_an_error(server: Server):
-    queue = gqueue.Queue("bench", url=server.url)
-    task = queue.task(name="no_op")(lambda number: number)
-    queue.enqueue_many(task.job(number) for number in range(5))
-    depth.check(queue, put_in=5)
-    server.client.zpopmin("gq:{bench}:ready")
-    try:
-        with pytest.raises(BenchmarkError, match="of 5 jobs 0 ran and 4 wait"):
-            depth.check(queue, put_in=5)
-    finally:
-        queue.close()
-
-
 def test_no_table_is_enlarged_between_the_filling_and_the_end_of_the_stretch():
     for waiting in (100_000, 1_000_000, 5_000_000):
         assert waiting in depth.DEPTHS
-        assert waiting.bit_length() == (waiting + depth.CALLS + depth.WARM_UP + depth.STRETCH).bit_length()
-
-
-def test_tables_are_at_rest_after_as_many_looks_as_jobs(server: Server):
-    queue = gqueue.Queue("bench", url=server.url)
-    task = queue.task(name="no_op")(lambda number: number)
-    queue.enqueue_many(task.job(number) for number in range(2_000))
-    before = server.usage()
-    depth.rest(server, 2_000)
-    queue.close()
-
-    assert (server.usage() - before).calls.items() >= {("hexists", 2_000), ("zscore", 2_000)}
-
-
-def test_calls_of_both_sides_alternate_in_pieces():
-    made: list[str] = []
-
-    def calls(side: str, count: int) -> Iterator[float]:
-        for number in range(count):
-            made.append(side)
-            yield number
-
-    assert depth.alternate([calls("a", 5), calls("b", 5)], 2) == [[0, 1, 2, 3, 4]] * 2
-    assert "".join(made) == "aabbaabbab"
+        assert waiting.bit_length() == (waiting + depth.CALLS + sides.WARM_UP + depth.STRETCH).bit_length()
 
 
 @pytest.mark.blackbox
