@@ -11,9 +11,10 @@ Depths below 150,000 have no room for all stretches, nor has the other side: the
 in bulk, and the depth goes from what is named to that and the stretch, and back. So few cannot have waited under many.
 
 The same is measured within the same seconds on a second redis-server on which 1,000 jobs wait: calls in pieces that
-alternate, drains in turn. Rates "to 1,000 beside" are ratios of one run, which a slow minute of the machine does not
-change; the row where 1,000 wait on both servers is the noise: how far such ratios are off by chance. Judged is the
-drain alone. A figure of a run is the median of its turns.
+alternate, drains in turn. For calls one by one both servers are kept on one core and their caller on another, which
+makes them slower and their ratios steady. Rates "to 1,000 beside" are ratios of one run, which a slow minute of the
+machine does not change; the row where 1,000 wait on both servers is the noise: how far such ratios are off by chance.
+Judged is the drain alone. A figure of a run is the median of its turns.
 
 Whenever a hash table of Redis's is full, at each power of two, Redis doubles it, a bucket with each command on it until
 all are moved, which makes the commands dearer meanwhile. That depends on how the depth changes and not on the depth, so

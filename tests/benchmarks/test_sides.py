@@ -1,3 +1,4 @@
+import os
 from collections.abc import Iterator
 
 import pytest
@@ -102,3 +103,13 @@ def test_worker_that_ran_into_the_next_stretch_is_an_error(server: Server, monke
 
     with pytest.raises(BenchmarkError, match="101 jobs too many"):
         side.begin()
+
+
+@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="one core")
+def test_both_ends_of_single_calls_are_on_cores_of_their_own_meanwhile(server: Server):
+    before = os.sched_getaffinity(0), os.sched_getaffinity(server.pid)
+    with sides.apart([server.pid]):
+        here, there = os.sched_getaffinity(0), os.sched_getaffinity(server.pid)
+
+    assert (len(here), len(there), here & there) == (1, 1, set())
+    assert (os.sched_getaffinity(0), os.sched_getaffinity(server.pid)) == before
