@@ -2,7 +2,8 @@
 
 import importlib.util
 import sys
-from collections.abc import Sequence
+import traceback
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +41,7 @@ def main(
 ) -> None:
     """Measure all benchmarks, or those named; write every run to results/, and draw the page README.md and plots.
 
-    It ends with 1 if a run is worth nothing, as when a job was lost.
+    A run that is worth nothing, as when a job was lost, is recorded as failed; the others go on, and it ends with 1.
     """
     known = benchmark.names()
     if unknown := [name for name in names if name not in known]:
@@ -57,17 +58,25 @@ def main(
         else:
             _measure(names or known, rounds or (1 if short else 5), short, where, folder)
     except BenchmarkError as error:
-        raise click.ClickException("\n".join([str(error), *getattr(error, "__notes__", ())])) from error
+        raise click.ClickException(str(error)) from error
 
 
 def _measure(names: Sequence[str], rounds: int, short: bool, where: tuple[str, ...], folder: Path | None) -> None:
+    failed = []
     for name in names:
-        data = run(name, rounds, short, where)
+
+        def save(data: dict[str, Any], name: str = name) -> None:
+            if folder:
+                page.save(folder, name, data)
+
+        data = run(name, rounds, short, where, save)
         print(page.section(name, data, plot=None), flush=True)
-        if folder:
-            page.save(folder, name, data)
+        if data["failed"]:
+            failed.append(f"{name}: {len(data['failed'])} of {data['planned']} runs failed")
     if folder:
         page.write(folder)
+    if failed:
+        raise BenchmarkError("; ".join(failed))
 
 
 def _watch(names: Sequence[str], rounds: int, compare: Path | None, renew: Path | None) -> None:
@@ -90,25 +99,44 @@ def _watch(names: Sequence[str], rounds: int, compare: Path | None, renew: Path 
 
 
 def marks_of(name: str, rounds: int) -> dict[str, float]:
-    """Measure one benchmark in its short form; return its marks."""
-    return benchmark.load(name)[0].marks(run(name, rounds, short=True)["runs"])
+    """Measure one benchmark in its short form; return its marks. Raises BenchmarkError if a run failed."""
+    data = run(name, rounds, short=True)
+    if data["failed"]:
+        raise BenchmarkError(f"{name}: {len(data['failed'])} of {data['planned']} runs failed")
+    return benchmark.load(name)[0].marks(data["runs"])
 
 
-def run(name: str, rounds: int, short: bool, where: tuple[str, ...] = ()) -> dict[str, Any]:
-    """Measure one benchmark, print each run; return what goes into its file of results."""
+def run(
+    name: str,
+    rounds: int,
+    short: bool,
+    where: tuple[str, ...] = (),
+    save: Callable[[dict[str, Any]], None] = lambda data: None,
+) -> dict[str, Any]:
+    """Measure one benchmark, print each run; return what goes into its file of results.
+
+    *save* is called with that after each run, so that what was measured outlasts all that comes later. A run that fails
+    is recorded, and the others go on.
+    """
     one, _ = benchmark.load(name)
     about = {**machine(), "runs": rounds}
     print("\n".join([f"# {name}", *(f"{what}: {value}" for what, value in about.items())]), flush=True)
     cells = [cell for cell in one.cells(short) if _is_wanted(cell, where)]
-    done = []
     # Rounds outermost: a slow minute of the machine hits all cells alike, and not one of them in every run.
-    for number in range(rounds):
-        for cell in cells:
-            if number < one.rounds(cell, rounds):
-                record = run_once(one, cell)
-                done.append(record)
-                print(f"{number + 1}: {one.line(record)}", flush=True)
-    return {"about": about, "runs": done}
+    plan = [(number, cell) for number in range(rounds) for cell in cells if number < one.rounds(cell, rounds)]
+    data: dict[str, Any] = {"about": about, "planned": len(plan), "runs": [], "failed": []}
+    for number, cell in plan:
+        try:
+            record = run_once(one, cell)
+        except Exception as error:  # noqa: BLE001 - of any kind: hours of other runs are not to be lost for it
+            traceback.print_exc()
+            data["failed"].append({**cell, "error": str(error) or repr(error)})
+            print(f"{number + 1}: FAILED: {error}; measured was {dict(cell)}", flush=True)
+        else:
+            data["runs"].append(record)
+            print(f"{number + 1}: {one.line(record)}", flush=True)
+        save(data)
+    return data
 
 
 def run_once(one: Benchmark, cell: Cell) -> dict[str, Any]:
@@ -117,11 +145,7 @@ def run_once(one: Benchmark, cell: Cell) -> dict[str, Any]:
     with Server(settings) as server:
         measured = reference.measure(server)
         record = {**cell, **({"redis": settings} if settings else {}), **measured}
-        try:
-            return {**record, **one.measure(cell, server)}
-        except BenchmarkError as error:
-            error.add_note(f"measured was {dict(cell)}")
-            raise
+        return {**record, **one.measure(cell, server)}
 
 
 def _is_wanted(cell: Cell, where: tuple[str, ...]) -> bool:

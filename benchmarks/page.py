@@ -29,7 +29,10 @@ both ends: between machines, compare ratios, not rates.
 def save(folder: Path, name: str, data: dict[str, Any]) -> None:
     """Write the runs of one benchmark below *folder*."""
     (folder / "results").mkdir(parents=True, exist_ok=True)
-    (folder / "results" / f"{name}.json").write_text(json.dumps(data, indent=1) + "\n")
+    path = folder / "results" / f"{name}.json"
+    part = path.with_suffix(".part")  # whoever is interrupted meanwhile leaves the file as it was
+    part.write_text(json.dumps(data, indent=1) + "\n")
+    part.replace(path)
 
 
 def load(folder: Path, name: str) -> dict[str, Any] | None:
@@ -41,7 +44,7 @@ def load(folder: Path, name: str) -> dict[str, Any] | None:
 def write(folder: Path = HERE) -> None:
     """Draw plots and page below *folder* from the files in its results/."""
     for name in benchmark.names():
-        if data := load(folder, name):
+        if (data := load(folder, name)) and data["runs"]:
             draw(benchmark.load(name)[0], data["runs"], folder / "results" / f"{name}.png")
     (folder / "README.md").write_text(text(folder))
 
@@ -52,7 +55,7 @@ def text(folder: Path = HERE) -> str:
     for name in benchmark.names():
         if data := load(folder, name):
             met += [target.met for target in benchmark.load(name)[0].targets(data["runs"])]
-            plot = f"{name}.png" if (folder / "results" / f"{name}.png").exists() else None
+            plot = f"{name}.png" if data["runs"] and (folder / "results" / f"{name}.png").exists() else None
             sections.append(section(name, data, plot))
     return "\n".join([HEAD, f"Of {len(met)} targets {sum(met)} are met.\n", *sections])
 
@@ -64,11 +67,25 @@ def section(name: str, data: dict[str, Any], plot: str | None) -> str:
         f"## {one.title}",
         f"`python -m benchmarks {name}`. {about}",
         "\n".join(f"- {what}: {value}" for what, value in data["about"].items() if value),
-        targets_table(one.targets(data["runs"])),
-        one.tables(data["runs"]),
+        failures(data),
+        *([targets_table(one.targets(data["runs"])), one.tables(data["runs"])] if data["runs"] else []),
         f"![{one.title}](results/{plot})" if plot else "",
     ]
     return "\n\n".join(filter(None, parts)) + "\n"
+
+
+def failures(data: dict[str, Any]) -> str:
+    """Return which runs failed, and how many were not made at all; "" if none."""
+    failed, planned = data.get("failed", []), data.get("planned", 0)
+    lines = [f"**Failed: {len(failed)} of {planned} runs.**"] if failed else []
+    lines += [f"- {_in_words(one)}: {one['error']}" for one in failed]
+    if missing := max(0, planned - len(failed) - len(data["runs"])):
+        lines.append(f"**Interrupted: {missing} of {planned} runs were not made.**")
+    return "\n".join(lines)
+
+
+def _in_words(cell: Record) -> str:
+    return ", ".join(f"{name} {value}" for name, value in cell.items() if name != "error")
 
 
 def targets_table(targets: Sequence[Target]) -> str:

@@ -20,6 +20,7 @@ class Fake(Benchmark):
         self.seen: list[Any] = []
         self.rates = [100.0]
         self.lost: Cell | None = None
+        self.broken: BaseException | None = None
 
     def cells(self, short: bool) -> list[dict[str, Any]]:
         return [{"cell": "a"}, {"cell": "b"}] + ([] if short else [{"cell": "slow"}])
@@ -30,8 +31,8 @@ class Fake(Benchmark):
     def measure(self, cell: Cell, server: Server) -> dict[str, Any]:
         assert server.client.dbsize() == 0
         self.seen.append(cell["cell"])
-        if cell == self.lost:
-            raise BenchmarkError("1 jobs did not run")
+        if cell == self.lost or (self.broken and not self.lost):
+            raise self.broken or BenchmarkError("1 jobs did not run")
         return {"jobs_per_s": self.rates.pop(0) if len(self.rates) > 1 else self.rates[0]}
 
     def line(self, record: Record) -> str:
@@ -82,15 +83,53 @@ def test_part_of_the_measurement_writes_nothing(option: tuple[str, ...], fake: F
     assert "records" in result.output
 
 
-def test_lost_job_is_an_error_and_nothing_is_shown_of_the_benchmark(fake: Fake, tmp_path: Path):
+def test_lost_job_is_a_failed_run_and_the_others_are_measured_and_kept(fake: Fake, tmp_path: Path):
     pytest.importorskip("matplotlib")
     fake.lost = {"cell": "b"}
-    result = invoke("--out", str(tmp_path))
+    result = invoke("--runs", "2", "--out", str(tmp_path))
 
     assert result.exit_code == 1
-    assert "1 jobs did not run" in result.output
-    assert "{'cell': 'b'}" in result.output
-    assert list(tmp_path.iterdir()) == []
+    assert "1: FAILED: 1 jobs did not run; measured was {'cell': 'b'}" in result.output
+    assert "Error: fake: 2 of 5 runs failed" in result.output
+    data = page.load(tmp_path, "fake")
+    assert data
+    assert [record["cell"] for record in data["runs"]] == ["a", "slow", "a"]
+    assert data["failed"] == [{"cell": "b", "error": "1 jobs did not run"}] * 2
+    text = (tmp_path / "README.md").read_text()
+    assert "**Failed: 2 of 5 runs.**\n- cell b: 1 jobs did not run\n" in text
+    assert "3 records" in text
+
+
+def test_benchmark_of_which_all_runs_failed_is_on_the_page(fake: Fake, tmp_path: Path):
+    pytest.importorskip("matplotlib")
+    fake.broken = RuntimeError("a fault of the benchmark itself")
+    result = invoke("--runs", "1", "--out", str(tmp_path))
+
+    assert result.exit_code == 1
+    text = (tmp_path / "README.md").read_text()
+    assert "**Failed: 3 of 3 runs.**" in text
+    assert "records" not in text
+
+
+def test_what_was_measured_is_kept_when_it_is_interrupted(fake: Fake, tmp_path: Path):
+    pytest.importorskip("matplotlib")
+    fake.broken, fake.lost = KeyboardInterrupt(), {"cell": "b"}
+    invoke("--runs", "2", "--out", str(tmp_path))
+
+    data = page.load(tmp_path, "fake")
+    assert data
+    assert [record["cell"] for record in data["runs"]] == ["a"]
+    assert "**Interrupted: 4 of 5 runs were not made.**" in page.text(tmp_path)
+
+
+def test_failed_run_is_not_compared(fake: Fake, tmp_path: Path):
+    path = tmp_path / "baseline.json"
+    baseline.save(path, {}, {"fake": {"rate": 1.0}})
+    fake.lost = {"cell": "b"}
+    result = invoke("--compare", str(path), "--runs", "1")
+
+    assert result.exit_code == 1
+    assert "Error: fake: 1 of 2 runs failed" in result.output
 
 
 def test_unknown_name_is_refused_with_those_that_there_are(fake: Fake):
