@@ -46,6 +46,10 @@ def main(
     known = benchmark.names()
     if unknown := [name for name in names if name not in known]:
         raise click.UsageError(f"there is no benchmark {', '.join(unknown)}, but {', '.join(known)}")
+    if where and (report or compare or renew):
+        raise click.UsageError("--where goes with measuring some cells, not with --report, --compare or --renew")
+    for name in names or known if where else ():
+        _check_where(name, short, where)
     folder = out or (None if short or where or compare or renew else page.HERE)
     if (report or folder) and not importlib.util.find_spec("matplotlib"):
         raise click.UsageError("the plots need matplotlib: pip install 'gqueue[bench]'; or measure with --short alone")
@@ -146,6 +150,16 @@ def run_once(one: Benchmark, cell: Cell) -> dict[str, Any]:
         measured = reference.measure(server)
         record = {**cell, **({"redis": settings} if settings else {}), **measured}
         return {**record, **one.measure(cell, server)}
+
+
+def _check_where(name: str, short: bool, where: tuple[str, ...]) -> None:
+    """Raise UsageError, telling what there is, if *where* matches no cell of the benchmark."""
+    cells = benchmark.load(name)[0].cells(short)
+    if any(_is_wanted(cell, where) for cell in cells):
+        return
+    there = {key: dict.fromkeys(str(cell[key]) for cell in cells if key in cell) for cell in cells for key in cell}
+    told = "; ".join(f"{key}={', '.join(values)}" for key, values in there.items())
+    raise click.UsageError(f"no cell of {name} has {' and '.join(where)}; there are {told}")
 
 
 def _is_wanted(cell: Cell, where: tuple[str, ...]) -> bool:

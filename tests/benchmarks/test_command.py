@@ -139,6 +139,23 @@ def test_unknown_name_is_refused_with_those_that_there_are(fake: Fake):
     assert "there is no benchmark drian, but fake" in result.output
 
 
+@pytest.mark.parametrize("where", ["cell=c", "cel=a", "cell", "cell=slow"])
+def test_where_that_matches_nothing_is_refused_with_what_there_is(where: str, fake: Fake):
+    result = invoke("--short", "--where", where)
+
+    assert result.exit_code == 2
+    assert f"no cell of fake has {where}; there are cell=a, b" in result.output
+    assert fake.seen == []
+
+
+@pytest.mark.parametrize("option", [("--report",), ("--compare", "baseline.json"), ("--renew", "baseline.json")])
+def test_where_is_refused_where_it_would_be_ignored(option: tuple[str, ...], fake: Fake):
+    result = invoke(*option, "--where", "cell=a")
+
+    assert result.exit_code == 2
+    assert "--where goes with measuring" in result.output
+
+
 def test_as_fast_as_the_baseline_is_well(fake: Fake, tmp_path: Path):
     path = tmp_path / "baseline.json"
     assert invoke("--renew", str(path)).exit_code == 0
