@@ -45,12 +45,22 @@ class BenchmarkError(Exception):
 
 @frozen
 class Target:
-    """What was aimed at, what was measured, and whether that is enough."""
+    """What was aimed at, what was measured ("" if nothing was), and whether that is enough.
+
+    Without a *target* it is a figure to be seen beside the others, see `beside`.
+    """
 
     what: str
     target: str
     measured: str
     met: bool
+
+    @property
+    def verdict(self) -> str:
+        """Return whether it is met: "yes", "no" or "not measured"; "" without a target."""
+        if not self.target:
+            return ""
+        return ("yes" if self.met else "no") if self.measured else "not measured"
 
 
 class Benchmark(ABC):
@@ -94,7 +104,10 @@ class Benchmark(ABC):
         return False
 
     def targets(self, records: Sequence[Record]) -> list[Target]:
-        """Return what was aimed at."""
+        """Return what was aimed at, of no records too: then it was not measured.
+
+        What is smaller than the target is about is no reason to call it met: see `not_measured`.
+        """
         return []
 
     def marks(self, records: Sequence[Record]) -> dict[str, float]:
@@ -182,6 +195,19 @@ def whiskers(panel: Any, measured: Mapping[float, Sequence[float]], label: str) 
     below = [m - min(cell) for m, cell in zip(middle, measured.values(), strict=True)]
     above = [max(cell) - m for m, cell in zip(middle, measured.values(), strict=True)]
     panel.errorbar(list(measured), middle, yerr=[below, above], marker="o", capsize=3, label=label)
+
+
+def not_measured(what: str, target: str) -> Target:
+    """Return a target of which this was not measured: nothing, or something smaller than what it is about.
+
+    So does `at_least`, or `at_most`, with no values.
+    """
+    return Target(what, target, "", met=False)
+
+
+def beside(what: str, measured: Sequence[float], unit: str = "", digits: int = 0) -> Target:
+    """Return what is no target, but to be seen among them."""
+    return Target(what, "", f"{spread(measured, digits)} {unit}".strip() if measured else "", met=False)
 
 
 def at_least(what: str, bound: float, measured: Sequence[float], unit: str = "jobs/s", digits: int = 0) -> Target:

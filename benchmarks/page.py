@@ -1,14 +1,21 @@
-"""Files of results, and the page and plots that are drawn from them alone: no figure is typed by hand."""
+"""Files of results, and the page and plots that are drawn from them: no figure is typed by hand.
+
+Why a target is not met is told in limits.toml.
+"""
 
 import json
-from collections.abc import Sequence
+import re
+import tomllib
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from benchmarks import benchmark
-from benchmarks.benchmark import Benchmark, Record, Target, table
+from benchmarks.benchmark import Benchmark, Record, Target, not_measured, table
 
 HERE = Path(__file__).parent
+LIMITS = HERE / "limits.toml"
 
 HEAD = """\
 # Benchmarks
@@ -51,24 +58,53 @@ def write(folder: Path = HERE) -> None:
 
 def text(folder: Path = HERE) -> str:
     """Return the page."""
-    sections, met = [], []
+    sections, targets = [], []
     for name in benchmark.names():
-        if data := load(folder, name):
-            met += [target.met for target in benchmark.load(name)[0].targets(data["runs"])]
+        one, data = benchmark.load(name)[0], load(folder, name)
+        targets += [(one.title, target) for target in targets_of(one, data["runs"] if data else [])]
+        if data:
             plot = f"{name}.png" if data["runs"] and (folder / "results" / f"{name}.png").exists() else None
             sections.append(section(name, data, plot))
-    return "\n".join([HEAD, f"Of {len(met)} targets {sum(met)} are met.\n", *sections])
+    return "\n".join([HEAD, all_targets(targets), *sections])
+
+
+def all_targets(targets: Sequence[tuple[str, Target]]) -> str:
+    """Return the table of all targets, each with the title of its section, and how many are met."""
+    targets = [(title, one) for title, one in targets if one.target]
+    count = Counter(one.verdict for _, one in targets)
+    told = f"Of {len(targets)} targets {count['yes']} are met, {count['no']} are not"
+    told += f", {count['not measured']} were not measured." if count["not measured"] else "."
+    told += " Why one is not met stands beside it in its section."
+    rows = [[f"[{title}](#{anchor(title)})", one.what, one.target, one.measured, one.verdict] for title, one in targets]
+    head = ["benchmark", "what", "target", "measured", "met"]
+    return "\n\n".join(["## Targets", told, table(head, rows, text_columns=len(head))]) + "\n"
+
+
+def anchor(title: str) -> str:
+    """Return what GitHub makes of a heading, to point to it."""
+    return re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-")
+
+
+def targets_of(one: Benchmark, records: Sequence[Record]) -> list[Target]:
+    """Return the targets of a benchmark, measured or not."""
+    try:
+        return one.targets(records)
+    except ValueError:
+        if records:
+            raise
+        return [not_measured("all", "-")]  # its targets cannot be told without a run
 
 
 def section(name: str, data: dict[str, Any], plot: str | None) -> str:
     """Return the part of the page that shows one benchmark; *plot* is the file of its plot in results/."""
     one, about = benchmark.load(name)
+    targets = targets_table(targets_of(one, data["runs"]), limits().get(name, {}))
     parts = [
         f"## {one.title}",
         f"`python -m benchmarks {name}`. {about}",
         "\n".join(f"- {what}: {value}" for what, value in data["about"].items() if value),
         failures(data),
-        *([targets_table(one.targets(data["runs"])), one.tables(data["runs"])] if data["runs"] else []),
+        *([targets, one.tables(data["runs"])] if data["runs"] else []),
         f"![{one.title}](results/{plot})" if plot else "",
     ]
     return "\n\n".join(filter(None, parts)) + "\n"
@@ -88,12 +124,19 @@ def _in_words(cell: Record) -> str:
     return ", ".join(f"{name} {value}" for name, value in cell.items() if name != "error")
 
 
-def targets_table(targets: Sequence[Target]) -> str:
-    """Return what was aimed at, and whether it is met; "" if nothing was."""
+def targets_table(targets: Sequence[Target], why_not: Mapping[str, str]) -> str:
+    """Return what was aimed at, whether it is met, and why not, by target; "" if nothing was aimed at."""
     if not targets:
         return ""
-    rows = [[one.what, one.target, one.measured or "not measured", "yes" if one.met else "no"] for one in targets]
-    return table(["what", "target", "measured", "met"], rows, text_columns=4)
+    rows = [[one.what, one.target, one.measured, one.verdict] for one in targets]
+    missed = [one.what for one in targets if one.verdict == "no" and one.what in why_not]
+    reasons = [f'Why not "{what}": {why_not[what].strip()}' for what in missed]
+    return "\n\n".join([table(["what", "target", "measured", "met"], rows, text_columns=4), *reasons])
+
+
+def limits() -> dict[str, dict[str, str]]:
+    """Return by benchmark and target the text that tells why it cannot be met, as written by hand."""
+    return tomllib.loads(LIMITS.read_text())
 
 
 def draw(one: Benchmark, records: Sequence[Record], path: Path) -> None:

@@ -1,6 +1,19 @@
 import pytest
 
-from benchmarks.benchmark import at_least, at_most, group, load, names, percentile, select, spread, table, values
+from benchmarks.benchmark import (
+    at_least,
+    at_most,
+    beside,
+    group,
+    load,
+    names,
+    not_measured,
+    percentile,
+    select,
+    spread,
+    table,
+    values,
+)
 
 RECORDS = [
     {"slots": 50, "results": True, "jobs_per_s": 30.0, "ping_per_s": 10},
@@ -61,6 +74,14 @@ def test_target_that_was_not_measured_is_not_met():
     for target in (at_least("rate", 0, []), at_most("time", 1_000, [])):
         assert not target.met
         assert target.measured == ""
+        assert target.verdict == "not measured"
+
+
+def test_target_of_which_something_else_was_measured_is_not_judged():
+    assert not_measured("rate at 5,000,000", ">= 90%").verdict == "not measured"
+    assert at_least("rate", 50, [50]).verdict == "yes"
+    assert at_least("rate", 50, [49]).verdict == "no"
+    assert beside("rate of the same script", [80, 90], "%").verdict == ""
 
 
 def test_table_is_markdown_that_reads_as_it_is():

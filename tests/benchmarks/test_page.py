@@ -19,10 +19,56 @@ def test_page_shows_a_benchmark_with_machine_targets_table_and_plot(monkeypatch:
     assert text.startswith("## No-op jobs\n\n`python -m benchmarks drain`. ")
     assert "- cpu: fast" in text
     assert "commit" not in text
-    assert "| 50 slots, results off        | >= 80,000 jobs/s | 80,000 [70,000 - 90,000] | yes |" in text
-    assert "| 50 slots, results on         | >= 60,000 jobs/s | not measured             | no  |" in text
+    assert "| 50 slots, results off        | >= 80,000 jobs/s | 80,000 [70,000 - 90,000] | yes          |" in text
+    assert "| 50 slots, results on         | >= 60,000 jobs/s |                          | not measured |" in text
     assert "| 80,000 [70,000 - 90,000] |   8.50 |" in text  # 9 and 8 times the PING of the same run
     assert text.endswith("![No-op jobs](results/drain.png)\n")
+
+
+@pytest.mark.parametrize(("name", "what"), [(name, what) for name, of in page.limits().items() for what in of])
+def test_what_is_told_about_a_limit_is_about_a_target(name: str, what: str):
+    data = page.load(page.HERE, name)
+    targets = page.targets_of(benchmark.load(name)[0], data["runs"] if data else [])
+
+    assert what in [one.what for one in targets if one.target]
+    assert page.limits()[name][what].strip()
+
+
+def test_why_a_target_is_missed_is_told_beside_it_and_not_of_those_met():
+    why_not = {"one": "It is too far.\n", "two": "It is too near.\n"}
+    missed = benchmark.at_least("one", 10, [5])
+    text = page.targets_table([missed, benchmark.at_least("two", 10, [15])], why_not)
+
+    assert text.endswith('\n\nWhy not "one": It is too far.')
+    assert "too near" not in text
+    assert "Why" not in page.targets_table([benchmark.at_least("one", 10, [])], why_not)
+
+
+def test_all_targets_are_at_the_top_those_not_measured_too():
+    text = page.all_targets(
+        [
+            ("No-op jobs", benchmark.at_least("rate", 10, [5, 6, 7])),
+            ("No-op jobs", benchmark.at_most("time", 10, [5])),
+            ("I/O, or so", benchmark.at_most("rest", 10, [])),
+            ("I/O, or so", benchmark.beside("for comparison", [5])),
+        ]
+    )
+
+    assert "Of 3 targets 1 are met, 1 are not, 1 were not measured." in text
+    assert [[cell.strip() for cell in row.split("|")[1:-1]] for row in text.splitlines()[6:]] == [
+        ["[No-op jobs](#no-op-jobs)", "rate", ">= 10 jobs/s", "6 [5 - 7]", "no"],
+        ["[No-op jobs](#no-op-jobs)", "time", "<= 10", "5 [5 - 5]", "yes"],
+        ["[I/O, or so](#io-or-so)", "rest", "<= 10", "", "not measured"],
+    ]
+
+
+def test_page_without_results_has_the_targets_of_all_benchmarks(tmp_path: Path):
+    text = page.text(tmp_path)
+
+    assert "| not measured |" in text
+    assert not {"yes", "no"} & {cell.strip() for cell in text.split("|")}
+    for name in benchmark.names():
+        assert all(target.verdict != "yes" for target in page.targets_of(benchmark.load(name)[0], []))
 
 
 def test_what_was_saved_is_on_the_page(tmp_path: Path):
