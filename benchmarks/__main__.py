@@ -131,7 +131,7 @@ def run(
     data: dict[str, Any] = {"about": about, "planned": len(plan), "runs": [], "failed": []}
     for number, cell in plan:
         try:
-            record = run_once(one, cell)
+            record = run_once(one, cell, number)
         except Exception as error:  # noqa: BLE001 - of any kind: hours of other runs are not to be lost for it
             traceback.print_exc()
             data["failed"].append({**cell, "error": str(error) or repr(error)})
@@ -143,12 +143,12 @@ def run(
     return data
 
 
-def run_once(one: Benchmark, cell: Cell) -> dict[str, Any]:
-    """Measure one cell once, with the reference before it; raise BenchmarkError."""
+def run_once(one: Benchmark, cell: Cell, number: int = 0) -> dict[str, Any]:
+    """Measure one cell once, in the round *number*, with the reference before it; raise BenchmarkError."""
     settings = one.settings(cell)
     with Server(settings) as server:
         measured = reference.measure(server)
-        record = {**cell, **({"redis": settings} if settings else {}), **measured}
+        record = {**cell, "round": number, **({"redis": settings} if settings else {}), **measured}
         return {**record, **one.measure(cell, server)}
 
 

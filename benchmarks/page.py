@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks import benchmark
+from benchmarks import benchmark, reference
 from benchmarks.benchmark import Benchmark, Record, Target, not_measured, table
 
 HERE = Path(__file__).parent
@@ -28,7 +28,8 @@ slow minute of the machine hits all cells alike. Each figure is `median [least -
 measures a rate each job ran exactly once, and nothing was left but counters; else there would be no page.
 
 The reference was measured just before each run on the same server: PING of one client that waits for each reply, ZADD
-and ZPOPMIN in batches of 64 from two. "x PING" is the median ratio to it. Round trips depend on where the machine puts
+and ZPOPMIN in batches of 64 from two. It varies more than what is measured beside it, so "x PING" is the median ratio
+to the median PING of the same round; the range of all is above the tables. Round trips depend on where the machine puts
 both ends: between machines, compare ratios, not rates.
 """
 
@@ -52,7 +53,7 @@ def write(folder: Path = HERE) -> None:
     """Draw plots and page below *folder* from the files in its results/."""
     for name in benchmark.names():
         if (data := load(folder, name)) and data["runs"]:
-            draw(benchmark.load(name)[0], data["runs"], folder / "results" / f"{name}.png")
+            draw(benchmark.load(name)[0], reference.of_rounds(data["runs"]), folder / "results" / f"{name}.png")
     (folder / "README.md").write_text(text(folder))
 
 
@@ -61,7 +62,8 @@ def text(folder: Path = HERE) -> str:
     sections, targets = [], []
     for name in benchmark.names():
         one, data = benchmark.load(name)[0], load(folder, name)
-        targets += [(one.title, target) for target in targets_of(one, data["runs"] if data else [])]
+        records = reference.of_rounds(data["runs"]) if data else []
+        targets += [(one.title, target) for target in targets_of(one, records)]
         if data:
             plot = f"{name}.png" if data["runs"] and (folder / "results" / f"{name}.png").exists() else None
             sections.append(section(name, data, plot))
@@ -98,13 +100,15 @@ def targets_of(one: Benchmark, records: Sequence[Record]) -> list[Target]:
 def section(name: str, data: dict[str, Any], plot: str | None) -> str:
     """Return the part of the page that shows one benchmark; *plot* is the file of its plot in results/."""
     one, about = benchmark.load(name)
-    targets = targets_table(targets_of(one, data["runs"]), limits().get(name, {}))
+    records = reference.of_rounds(data["runs"])
+    targets = targets_table(targets_of(one, records), limits().get(name, {}))
+    told = {**data["about"], "reference, beside each run": reference.spreads(data["runs"])}
     parts = [
         f"## {one.title}",
         f"`python -m benchmarks {name}`. {about}",
-        "\n".join(f"- {what}: {value}" for what, value in data["about"].items() if value),
+        "\n".join(f"- {what}: {value}" for what, value in told.items() if value),
         failures(data),
-        *([targets, one.tables(data["runs"])] if data["runs"] else []),
+        *([targets, one.tables(records)] if records else []),
         f"![{one.title}](results/{plot})" if plot else "",
     ]
     return "\n\n".join(filter(None, parts)) + "\n"

@@ -67,7 +67,8 @@ def test_rounds_go_round_the_cells(fake: Fake, tmp_path: Path):
     assert fake.seen == ["a", "b", "slow", "a", "b", "a", "b"]
     data = page.load(tmp_path, "fake")
     assert data
-    assert data["runs"][0] == {"cell": "a", "ping_per_s": 10, "jobs_per_s": 100.0}
+    assert data["runs"][0] == {"cell": "a", "round": 0, "ping_per_s": 10, "jobs_per_s": 100.0}
+    assert [record["round"] for record in data["runs"]] == [0, 0, 0, 1, 1, 2, 2]
     assert len(data["runs"]) == 7
     assert "7 records" in (tmp_path / "README.md").read_text()
 
