@@ -84,18 +84,22 @@ def _measure(names: Sequence[str], rounds: int, short: bool, where: tuple[str, .
 
 
 def _watch(names: Sequence[str], rounds: int, compare: Path | None, renew: Path | None) -> None:
+    if compare and not renew and (why := baseline.cannot_compare(compare, reference.measured_by())):
+        print(f"NOT COMPARED: {why}")
+        return
     marks = {name: marks_of(name, rounds) for name in names}
     lines = []
     if compare:
         before = baseline.load(compare)
         for name in [] if renew else names:
-            for _ in range(baseline.MORE_TRIES):
-                if not any(line.bad for line in baseline.compare(before, {name: marks[name]})):
-                    break
-                print(f"# {name} once more, for it fell short", flush=True)
-                marks[name] = baseline.better(marks[name], marks_of(name, rounds))
+            if any(line.bad for line in baseline.compare(before, {name: marks[name]})):
+                print(f"# {name} {baseline.MORE_TRIES} times more, for it fell short", flush=True)
+                more = [marks_of(name, rounds) for _ in range(baseline.MORE_TRIES)]
+                marks[name] = baseline.middle([marks[name], *more])
         lines = baseline.compare(before, marks)
         print(baseline.shown(lines))
+        if new := [line.name for line in lines if line.before is None]:
+            print(f"not in {compare}, and so not compared, until it is made anew with --renew: {'; '.join(new)}")
     if renew:
         baseline.save(renew, {**machine(), "runs": rounds}, marks)
     elif bad := [line.name for line in lines if line.bad]:

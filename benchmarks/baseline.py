@@ -1,10 +1,12 @@
 """Whether gqueue has become slower: the marks of a run beside those of the baseline.
 
-A mark is a ratio to a reference of the same run, so the baseline of one machine says something on another. What fell
-short is measured again before it counts, and the best median counts: a slow minute passes, a loss stays.
+A mark is a ratio to a reference of the same run, so the baseline of one machine says something on another, if both are
+measured with the same program. What fell short is measured twice more before it counts, and the median of the three
+counts: a slow minute passes, a loss stays.
 """
 
 import json
+import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -39,9 +41,9 @@ class Line:
 
     @property
     def verdict(self) -> str:
-        """Return "ok", or what is wrong; a mark that the baseline has not got yet is neither."""
+        """Return "ok", or what is wrong; a mark that the baseline has not got yet, before `--renew`, is neither."""
         if self.before is None:
-            return "new"
+            return "not in it"
         if self.change is None:
             return "NOT MEASURED"
         return "SLOWER" if self.change < -MOST_LOSS else "ok"
@@ -49,16 +51,25 @@ class Line:
     @property
     def bad(self) -> bool:
         """Return whether the comparison fails."""
-        return self.verdict not in ("ok", "new")
+        return self.verdict not in ("ok", "not in it")
 
 
 Marks = dict[str, dict[str, float]]
 """Benchmark -> name of a mark -> the mark."""
 
 
-def better(one: Mapping[str, float], other: Mapping[str, float]) -> dict[str, float]:
-    """Return of each mark the better one."""
-    return {name: max(marks[name] for marks in (one, other) if name in marks) for name in {**one, **other}}
+def middle(tries: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """Return of each mark the median of the tries that have it."""
+    names = dict.fromkeys(name for marks in tries for name in marks)
+    return {name: statistics.median(marks[name] for marks in tries if name in marks) for name in names}
+
+
+def cannot_compare(path: Path, measured_by: str) -> str:
+    """Return why ratios to what is *measured_by* this cannot be compared with the baseline; "" if they can be."""
+    theirs = json.loads(path.read_text())["about"].get("reference", measured_by)
+    if theirs == measured_by:
+        return ""
+    return f"the reference of {path} was measured by {theirs}; here it would be {measured_by}"
 
 
 def compare(before: Marks, now: Marks) -> list[Line]:

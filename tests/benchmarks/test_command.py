@@ -178,12 +178,41 @@ def test_slower_three_times_is_an_error(fake: Fake, tmp_path: Path):
     assert "slower than" in result.output
 
 
-def test_slower_once_is_measured_again(fake: Fake, tmp_path: Path):
+def test_slower_once_is_measured_twice_more_and_the_median_counts(fake: Fake, tmp_path: Path):
     path = tmp_path / "baseline.json"
     baseline.save(path, {}, {"fake": {"rate": 14.0}})
     fake.rates = [100.0, 100.0, 140.0]
     result = invoke("--compare", str(path), "--runs", "1")
 
     assert result.exit_code == 0, result.output
-    assert fake.seen == ["a", "b", "a", "b"]
-    assert "once more" in result.output
+    assert fake.seen == ["a", "b"] * 3
+    assert "2 times more" in result.output
+
+
+def test_slower_twice_is_an_error(fake: Fake, tmp_path: Path):
+    path = tmp_path / "baseline.json"
+    baseline.save(path, {}, {"fake": {"rate": 14.0}})
+    fake.rates = [100.0] * 4 + [140.0]
+    result = invoke("--compare", str(path), "--runs", "1")
+
+    assert result.exit_code == 1
+    assert "slower than" in result.output
+
+
+def test_nothing_is_compared_with_a_baseline_of_another_reference(fake: Fake, tmp_path: Path):
+    path = tmp_path / "baseline.json"
+    baseline.save(path, {"reference": "another"}, {"fake": {"rate": 14.0}})
+    result = invoke("--compare", str(path))
+
+    assert result.exit_code == 0
+    assert fake.seen == []
+    assert "NOT COMPARED: the reference of" in result.output
+
+
+def test_mark_that_the_baseline_has_not_is_told(fake: Fake, tmp_path: Path):
+    path = tmp_path / "baseline.json"
+    baseline.save(path, {}, {"fake": {}})
+    result = invoke("--compare", str(path))
+
+    assert result.exit_code == 0
+    assert "until it is made anew with --renew: fake: rate" in result.output
