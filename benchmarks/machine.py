@@ -36,10 +36,17 @@ def _cpu() -> str:
     return found[1] if found else platform.machine()
 
 
+UNMEASURED = ("results", "README.md", "limits.toml", "baseline.json")
+"""What is in this folder, but changes no figure: one benchmark writes there before the next begins."""
+
+
 def _commit() -> str:
-    """Return the commit measured, with a + if the tree differs from it; empty outside a checkout."""
-    git = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty=+"]
+    """Return the commit measured, with a + if what is measured differs from it; empty outside a checkout."""
+    git = ["git", "-C", str(Path(__file__).parent)]
+    changes = [*git, "diff", "--quiet", "HEAD", "--", ":/", *(f":(exclude){name}" for name in UNMEASURED)]
     try:
-        return subprocess.run(git, check=True, capture_output=True, text=True).stdout.strip()
+        found = subprocess.run([*git, "describe", "--always"], check=True, capture_output=True, text=True)
+        changed = subprocess.run(changes, check=False, capture_output=True)
     except (OSError, subprocess.CalledProcessError):
         return ""
+    return found.stdout.strip() + ("+" if changed.returncode else "")

@@ -3,6 +3,7 @@
 Why a target is not met is told in limits.toml.
 """
 
+import itertools
 import json
 import re
 import tomllib
@@ -59,15 +60,27 @@ def write(folder: Path = HERE) -> None:
 
 def text(folder: Path = HERE) -> str:
     """Return the page."""
-    sections, targets = [], []
+    sections, targets, commits = [], [], {}
     for name in benchmark.names():
         one, data = benchmark.load(name)[0], load(folder, name)
         records = reference.of_rounds(data["runs"]) if data else []
         targets += [(one.title, target) for target in targets_of(one, records)]
         if data:
+            commits[name] = data["about"].get("commit", "")
             plot = f"{name}.png" if data["runs"] and (folder / "results" / f"{name}.png").exists() else None
             sections.append(section(name, data, plot))
-    return "\n".join([HEAD, all_targets(targets), *sections])
+    return "\n".join(filter(None, [HEAD, doubts(commits), all_targets(targets), *sections]))
+
+
+def doubts(commits: Mapping[str, str]) -> str:
+    """Return what to think of a page of such commits, by benchmark; "" if it is one, which is in the history."""
+    told = []
+    if len({commit.removesuffix("+") for commit in commits.values()}) > 1:
+        by = ", ".join(f"{name} of {commit}" for name, commit in commits.items())
+        told.append(f"**Not of one commit**: {by}. Do not compare a section with another.")
+    if changed := [name for name, commit in commits.items() if commit.endswith("+")]:
+        told.append(f"**Of no commit** (+: the tree differed from it): {', '.join(changed)}.")
+    return "".join(f"{line}\n\n" for line in told).removesuffix("\n")
 
 
 def all_targets(targets: Sequence[tuple[str, Target]]) -> str:
@@ -108,10 +121,22 @@ def section(name: str, data: dict[str, Any], plot: str | None) -> str:
         f"`python -m benchmarks {name}`. {about}",
         "\n".join(f"- {what}: {value}" for what, value in told.items() if value),
         failures(data),
-        *([targets, one.tables(records)] if records else []),
+        *([targets, one.tables(records), unequal(records, data["about"].get("runs", 0))] if records else []),
         f"![{one.title}](results/{plot})" if plot else "",
     ]
     return "\n\n".join(filter(None, parts)) + "\n"
+
+
+def unequal(records: Sequence[Record], rounds: int) -> str:
+    """Return which cells were measured more or less often than *rounds*; "" if none."""
+    counts = Counter(json.dumps(cell_of(record)) for record in records if "round" in record)
+    by = [f"- {_in_words(json.loads(cell))}: {count}" for cell, count in counts.items() if count != rounds]
+    return "\n".join([f"Runs of a cell, where not {rounds}:", "", *by]) if by else ""
+
+
+def cell_of(record: Record) -> dict[str, Any]:
+    """Return the cell that was measured: what a record has before its round."""
+    return dict(itertools.takewhile(lambda item: item[0] != "round", record.items()))
 
 
 def failures(data: dict[str, Any]) -> str:

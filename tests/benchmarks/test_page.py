@@ -13,7 +13,7 @@ def test_page_shows_the_runs_in_the_files():
 
 
 def test_page_shows_a_benchmark_with_machine_targets_table_and_plot(monkeypatch: pytest.MonkeyPatch):
-    data = {"about": {"cpu": "fast", "commit": ""}, "runs": drained(90_000, 70_000)}
+    data = {"about": {"cpu": "fast", "commit": "", "runs": 2}, "runs": drained(90_000, 70_000)}
     text = page.section("drain", data, plot="drain.png")
 
     assert text.startswith("## No-op jobs\n\n`python -m benchmarks drain`. ")
@@ -69,6 +69,22 @@ def test_page_without_results_has_the_targets_of_all_benchmarks(tmp_path: Path):
     assert not {"yes", "no"} & {cell.strip() for cell in text.split("|")}
     for name in benchmark.names():
         assert all(target.verdict != "yes" for target in page.targets_of(benchmark.load(name)[0], []))
+
+
+def test_cells_that_were_not_measured_as_often_as_the_others_are_told():
+    records = [{"peer": peer, "part": "live", "round": 0, "jobs_per_s": 5} for peer in ("rq", "saq", "saq")]
+
+    assert page.unequal(records, 2) == "Runs of a cell, where not 2:\n\n- peer rq, part live: 1"
+    assert page.unequal(records[1:], 2) == ""
+
+
+def test_page_of_several_commits_or_of_none_says_so():
+    assert page.doubts({"drain": "abc", "enqueue": "abc"}) == page.doubts({}) == ""
+    assert page.doubts({"drain": "abc", "enqueue": "abd"}).startswith(
+        "**Not of one commit**: drain of abc, enqueue of abd."
+    )
+    changed = page.doubts({"drain": "abc", "enqueue": "abc+"})
+    assert changed.startswith("**Of no commit** (+: the tree differed from it): enqueue.")
 
 
 def test_what_was_saved_is_on_the_page(tmp_path: Path):
