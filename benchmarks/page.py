@@ -25,8 +25,17 @@ Drawn from the files in `results/` by `python -m benchmarks --report`; do not ed
 `python -m benchmarks`, one part by its name behind that; each is one file of this folder, which tells all of how.
 
 Every run has a private redis-server and real worker processes. The runs of a benchmark go round its cells, so that a
-slow minute of the machine hits all cells alike. Each figure is `median [least - most]` of the runs. In every run that
-measures a rate each job ran exactly once, and nothing was left but counters; else there would be no page.
+slow minute of the machine hits all cells alike. A figure with brackets is `median [least - most]` of the runs, one
+without is their median, unless it says what else it is. A "+" behind a commit: the tree differed from it.
+
+In every run was checked, and a run in which it was not so counts as failed:
+
+- drain, pool_sizes, io, peers, start: each job ran exactly once, and nothing was left but counters.
+- backpressure, idle: each job that was sent ran exactly once.
+- latency: the same; of the others behind which urgent jobs wait, those that wait at the end are counted and purged.
+- enqueue: the queue holds each job once. No job runs.
+- depth: each job whose drain is timed ran exactly once. What waits is counted, and does not run.
+- memory: as many jobs were claimed, and succeeded, as enqueued, and nothing was left but counters.
 
 The reference was measured just before each run on the same server: PING of one client that waits for each reply, ZADD
 and ZPOPMIN in batches of 64 from two. It varies more than what is measured beside it, so "x PING" is the median ratio

@@ -1,3 +1,4 @@
+import re
 from pathlib import Path
 
 import pytest
@@ -69,6 +70,13 @@ def test_page_without_results_has_the_targets_of_all_benchmarks(tmp_path: Path):
     assert not {"yes", "no"} & {cell.strip() for cell in text.split("|")}
     for name in benchmark.names():
         assert all(target.verdict != "yes" for target in page.targets_of(benchmark.load(name)[0], []))
+
+
+@pytest.mark.parametrize("name", benchmark.names())
+def test_page_says_what_is_checked_in_each_benchmark(name: str):
+    checked = re.findall(r"^- ([a-z_, ]+): ", page.HEAD, re.MULTILINE)
+
+    assert [name in names.split(", ") for names in checked].count(True) == 1
 
 
 def test_cells_that_were_not_measured_as_often_as_the_others_are_told():
