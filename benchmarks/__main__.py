@@ -2,6 +2,7 @@
 
 import importlib.util
 import sys
+import time
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -132,6 +133,7 @@ def run(
     cells = [cell for cell in one.cells(short) if _is_wanted(cell, where)]
     # Rounds outermost: a slow minute of the machine hits all cells alike, and not one of them in every run.
     plan = [(number, cell) for number in range(rounds) for cell in cells if number < one.rounds(cell, rounds)]
+    start = time.monotonic()
     data: dict[str, Any] = {"about": about, "planned": len(plan), "runs": [], "failed": []}
     for number, cell in plan:
         try:
@@ -143,6 +145,7 @@ def run(
         else:
             data["runs"].append(record)
             print(f"{number + 1}: {one.line(record)}", flush=True)
+        data["took_s"] = round(time.monotonic() - start)
         save(data)
     return data
 

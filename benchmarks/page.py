@@ -35,7 +35,8 @@ In every run was checked, and a run in which it was not so counts as failed:
 - latency: the same; of the others behind which urgent jobs wait, those that wait at the end are counted and purged.
 - enqueue: the queue holds each job once. No job runs.
 - depth: each job whose drain is timed ran exactly once. What waits is counted, and does not run.
-- memory: as many jobs were claimed, and succeeded, as enqueued, and nothing was left but counters.
+- memory: as many jobs were claimed, and succeeded, as enqueued, and nothing was left but counters; of the many jobs each
+  ran exactly once.
 
 The reference was measured just before each run on the same server: PING of one client that waits for each reply, ZADD
 and ZPOPMIN in batches of 64 from two. It varies more than what is measured beside it, so "x PING" is the median ratio
@@ -69,16 +70,30 @@ def write(folder: Path = HERE) -> None:
 
 def text(folder: Path = HERE) -> str:
     """Return the page."""
-    sections, targets, commits = [], [], {}
+    sections, targets, commits, took = [], [], {}, {}
     for name in benchmark.names():
         one, data = benchmark.load(name)[0], load(folder, name)
         records = reference.of_rounds(data["runs"]) if data else []
-        targets += [(one.title, target) for target in targets_of(one, records)]
+        where = f"[{one.title}](#{anchor(one.title)})" if data else one.title
+        targets += [(where, target) for target in targets_of(one, records)]
         if data:
             commits[name] = data["about"].get("commit", "")
+            took[one.title] = data.get("took_s")
             plot = f"{name}.png" if data["runs"] and (folder / "results" / f"{name}.png").exists() else None
             sections.append(section(name, data, plot))
-    return "\n".join(filter(None, [HEAD, doubts(commits), all_targets(targets), *sections]))
+    return "\n".join(filter(None, [HEAD, contents(took), doubts(commits), all_targets(targets), *sections]))
+
+
+def contents(took: Mapping[str, int | None]) -> str:
+    """Return a list of the sections, by title, with how many seconds each took, where that is known; and the sum."""
+    known = [seconds for seconds in took.values() if seconds]
+    lines = [f"- [{title}](#{anchor(title)}){_minutes(seconds)}" for title, seconds in took.items()]
+    total = [f"\nTo measure this took {_minutes(sum(known))[2:]}."] if known and len(known) == len(took) else []
+    return "\n".join(["- [Targets](#targets)", *lines, *total]) + "\n"
+
+
+def _minutes(seconds: int | None) -> str:
+    return f", {max(1, round(seconds / 60)):,} min" if seconds else ""
 
 
 def doubts(commits: Mapping[str, str]) -> str:
@@ -93,13 +108,13 @@ def doubts(commits: Mapping[str, str]) -> str:
 
 
 def all_targets(targets: Sequence[tuple[str, Target]]) -> str:
-    """Return the table of all targets, each with the title of its section, and how many are met."""
-    targets = [(title, one) for title, one in targets if one.target]
+    """Return the table of all targets, each with where it is shown, and how many are met."""
+    targets = [(where, one) for where, one in targets if one.target]
     count = Counter(one.verdict for _, one in targets)
     told = f"Of {len(targets)} targets {count['yes']} are met, {count['no']} are not"
     told += f", {count['not measured']} were not measured." if count["not measured"] else "."
     told += " Why one is not met stands beside it in its section."
-    rows = [[f"[{title}](#{anchor(title)})", one.what, one.target, one.measured, one.verdict] for title, one in targets]
+    rows = [[where, one.what, one.target, one.measured, one.verdict] for where, one in targets]
     head = ["benchmark", "what", "target", "measured", "met"]
     return "\n\n".join(["## Targets", told, table(head, rows, text_columns=len(head))]) + "\n"
 

@@ -119,8 +119,8 @@ def drain(
     """Have workers run *count* jobs that wait already; return the rate and what it took, a job.
 
     Timed is the worker at work, from the start of the first measured job to the end of the last: the queue is paused
-    until all processes are there, and each process has warm-up jobs first. Redis's part, which cannot be told from
-    without, is that of all jobs, those for warming up too.
+    until all processes are there, and warm-up jobs come first, so many for each, whoever takes them. Redis's part,
+    which cannot be told from without, is that of all jobs, those for warming up too.
 
     Raises BenchmarkError if a job did not run exactly once, or anything but counters and results is left.
     """

@@ -57,9 +57,9 @@ def test_all_targets_are_at_the_top_those_not_measured_too():
 
     assert "Of 3 targets 1 are met, 1 are not, 1 were not measured." in text
     assert [[cell.strip() for cell in row.split("|")[1:-1]] for row in text.splitlines()[6:]] == [
-        ["[No-op jobs](#no-op-jobs)", "rate", ">= 10 jobs/s", "6 [5 - 7]", "no"],
-        ["[No-op jobs](#no-op-jobs)", "time", "<= 10", "5 [5 - 5]", "yes"],
-        ["[I/O, or so](#io-or-so)", "rest", "<= 10", "", "not measured"],
+        ["No-op jobs", "rate", ">= 10 jobs/s", "6 [5 - 7]", "no"],
+        ["No-op jobs", "time", "<= 10", "5 [5 - 5]", "yes"],
+        ["I/O, or so", "rest", "<= 10", "", "not measured"],
     ]
 
 
@@ -67,6 +67,7 @@ def test_page_without_results_has_the_targets_of_all_benchmarks(tmp_path: Path):
     text = page.text(tmp_path)
 
     assert "| not measured |" in text
+    assert "](#no-op-jobs)" not in text
     assert not {"yes", "no"} & {cell.strip() for cell in text.split("|")}
     for name in benchmark.names():
         assert all(target.verdict != "yes" for target in page.targets_of(benchmark.load(name)[0], []))
@@ -84,6 +85,19 @@ def test_cells_that_were_not_measured_as_often_as_the_others_are_told():
 
     assert page.unequal(records, 2) == "Runs of a cell, where not 2:\n\n- peer rq, part live: 1"
     assert page.unequal(records[1:], 2) == ""
+
+
+def test_contents_tell_how_long_each_benchmark_took_and_all():
+    text = page.contents({"No-op jobs": 600, "I/O, or so": 5_400})
+
+    assert text.splitlines() == [
+        "- [Targets](#targets)",
+        "- [No-op jobs](#no-op-jobs), 10 min",
+        "- [I/O, or so](#io-or-so), 90 min",
+        "",
+        "To measure this took 100 min.",
+    ]
+    assert "took" not in page.contents({"No-op jobs": 600, "Memory": None})
 
 
 def test_page_of_several_commits_or_of_none_says_so():
