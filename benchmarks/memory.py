@@ -172,16 +172,14 @@ class MemoryUse(Benchmark):
         """Return those of Redis and of workers; what is named for many slots or jobs is not judged by fewer."""
         plain = select(records, of="Redis", payload=None)
         few, many = (select(records, of="worker", slots=slots) for slots in (SLOTS[0], SLOTS[-1]))
-        found = [
+        more = [size / KB for size in _a_slot(few, many, SLOTS[-1] - SLOTS[0])]
+        drift = [abs(drift_bytes(run)) / MB for run in select(records, of="many jobs", jobs=MANY)]
+        return [
             at_most("Redis, a no-op job that waits", 250, values(plain, "job_bytes"), "bytes"),
             at_most(f"worker, {SLOTS[0]} slots, at most", 50, [max_bytes(run) / MB for run in few], "MB", digits=1),
+            at_most(f"each slot beyond, up to {SLOTS[-1]:,}, at most", 12, more, "KB", digits=1),
+            at_most(f"worker over {MANY:,} jobs, away from {WARM_JOBS:,}", 2, drift, "MB", digits=2),
         ]
-        if more := _a_slot(few, many, SLOTS[-1] - SLOTS[0]):
-            what = f"each slot beyond, up to {SLOTS[-1]:,}, at most"
-            found.append(at_most(what, 12, [size / KB for size in more], "KB", digits=1))
-        if drift := [abs(drift_bytes(run)) / MB for run in select(records, of="many jobs", jobs=MANY)]:
-            found.append(at_most(f"worker over {MANY:,} jobs, away from {WARM_JOBS:,}", 2, drift, "MB", digits=2))
-        return found
 
 
 def named(payload: int | None) -> str:
