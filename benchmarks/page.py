@@ -35,8 +35,8 @@ In every run was checked, and a run in which it was not so counts as failed:
 - latency: the same; of the others behind which urgent jobs wait, those that wait at the end are counted and purged.
 - enqueue: the queue holds each job once. No job runs.
 - depth: each job whose drain is timed ran exactly once. What waits is counted, and does not run.
-- memory: as many jobs were claimed, and succeeded, as enqueued, and nothing was left but counters; each of the many jobs ran
-  exactly once.
+- memory: as many jobs were claimed, and succeeded, as enqueued, and nothing was left but counters; each of the
+  many jobs ran exactly once.
 
 The reference was measured just before each run on the same server: PING of one client that waits for each reply, ZADD
 and ZPOPMIN in batches of 64 from two. It varies more than what is measured beside it, so "x PING" is the median ratio
