@@ -164,7 +164,8 @@ class Backpressure(Benchmark):
 
     def targets(self, records: Sequence[Record]) -> list[Target]:
         """Return that the capacity holds."""
-        return [at_most(f"jobs that wait, with a capacity of {CAPACITY}", CAPACITY, [max(values(records, "depth"))])]
+        most = [max(values(records, "depth"))] if records else []
+        return [at_most(f"jobs that wait, with a capacity of {CAPACITY}", CAPACITY, most)]
 
 
 def _run(cell: Cell, server: Server, capacity: int) -> dict[str, Any]:

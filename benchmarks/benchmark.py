@@ -106,7 +106,7 @@ class Benchmark(ABC):
     def targets(self, records: Sequence[Record]) -> list[Target]:
         """Return what was aimed at, of no records too: then it was not measured.
 
-        What is smaller than the target is about is no reason to call it met: see `not_measured`.
+        What is smaller than the target is about is no reason to call it met: it counts as not measured.
         """
         return []
 
@@ -195,14 +195,6 @@ def whiskers(panel: Any, measured: Mapping[float, Sequence[float]], label: str) 
     below = [m - min(cell) for m, cell in zip(middle, measured.values(), strict=True)]
     above = [max(cell) - m for m, cell in zip(middle, measured.values(), strict=True)]
     panel.errorbar(list(measured), middle, yerr=[below, above], marker="o", capsize=3, label=label)
-
-
-def not_measured(what: str, target: str) -> Target:
-    """Return a target of which this was not measured: nothing, or something smaller than what it is about.
-
-    So does `at_least`, or `at_most`, with no values.
-    """
-    return Target(what, target, "", met=False)
 
 
 def beside(what: str, measured: Sequence[float], unit: str = "", digits: int = 0) -> Target:

@@ -177,7 +177,7 @@ class Depth(Benchmark):
         """Return that 5,000,000 are drained at nine tenths of the rate beside, in the same run, or more."""
         runs = select(records, depth=JUDGED)
         what = f"drain, {JUDGED:,} waiting to {BESIDE:,}"
-        return [at_least(what, 90, _percent(runs, "jobs_per_s"), "%", digits=1)] if runs else []
+        return [at_least(what, 90, _percent(runs, "jobs_per_s"), "%", digits=1)]
 
 
 def _percent(records: Sequence[Record], name: str) -> list[float]:

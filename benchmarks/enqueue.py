@@ -34,6 +34,7 @@ from benchmarks.benchmark import (
     Record,
     Target,
     at_least,
+    beside,
     group,
     mark,
     select,
@@ -153,7 +154,7 @@ class Enqueue(Benchmark):
 
         return [
             at_least("one by one, to a bare EVALSHA of its size and reply", 90, _percent(one, "bare_per_s"), "%", 1),
-            at_least("one by one, to a bare EVALSHA of the same script", 90, _percent(one, "same_per_s"), "%", 1),
+            beside("one by one, to an EVALSHA of the same script", _percent(one, "same_per_s"), "%", 1),
             at_least("from 50 greenlets at once", 50_000, rates("50 greenlets")),
             at_least("from 8 threads at once", 25_000, rates("8 threads")),
             at_least("enqueue_many", 150_000, rates("enqueue_many")),

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import benchmark, reference
-from benchmarks.benchmark import Benchmark, Record, Target, not_measured, table
+from benchmarks.benchmark import Benchmark, Record, Target, table
 
 HERE = Path(__file__).parent
 LIMITS = HERE / "limits.toml"
@@ -75,7 +75,7 @@ def text(folder: Path = HERE) -> str:
         one, data = benchmark.load(name)[0], load(folder, name)
         records = reference.of_rounds(data["runs"]) if data else []
         where = f"[{one.title}](#{anchor(one.title)})" if data else one.title
-        targets += [(where, target) for target in targets_of(one, records)]
+        targets += [(where, target) for target in one.targets(records)]
         if data:
             commits[name] = data["about"].get("commit", "")
             took[one.title] = data.get("took_s")
@@ -124,21 +124,11 @@ def anchor(title: str) -> str:
     return re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-")
 
 
-def targets_of(one: Benchmark, records: Sequence[Record]) -> list[Target]:
-    """Return the targets of a benchmark, measured or not."""
-    try:
-        return one.targets(records)
-    except ValueError:
-        if records:
-            raise
-        return [not_measured("all", "-")]  # its targets cannot be told without a run
-
-
 def section(name: str, data: dict[str, Any], plot: str | None) -> str:
     """Return the part of the page that shows one benchmark; *plot* is the file of its plot in results/."""
     one, about = benchmark.load(name)
     records = reference.of_rounds(data["runs"])
-    targets = targets_table(targets_of(one, records), limits().get(name, {}))
+    targets = targets_table(one.targets(records), limits().get(name, {}))
     told = {**data["about"], "reference, beside each run": reference.spreads(data["runs"])}
     parts = [
         f"## {one.title}",

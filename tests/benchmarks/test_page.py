@@ -70,7 +70,7 @@ def test_page_without_results_has_the_targets_of_all_benchmarks(tmp_path: Path):
     assert "](#no-op-jobs)" not in text
     assert not {"yes", "no"} & {cell.strip() for cell in text.split("|")}
     for name in benchmark.names():
-        assert all(target.verdict != "yes" for target in page.targets_of(benchmark.load(name)[0], []))
+        assert all(target.verdict != "yes" for target in benchmark.load(name)[0].targets([]))
 
 
 @pytest.mark.parametrize("name", benchmark.names())
