@@ -29,7 +29,7 @@ def test_page_shows_a_benchmark_with_machine_targets_table_and_plot(monkeypatch:
 @pytest.mark.parametrize(("name", "what"), [(name, what) for name, of in page.limits().items() for what in of])
 def test_what_is_told_about_a_limit_is_about_a_target(name: str, what: str):
     data = page.load(page.HERE, name)
-    targets = page.targets_of(benchmark.load(name)[0], data["runs"] if data else [])
+    targets = benchmark.load(name)[0].targets(data["runs"] if data else [])
 
     assert what in [one.what for one in targets if one.target]
     assert page.limits()[name][what].strip()
