@@ -26,6 +26,9 @@ from benchmarks.server import Server
 MOST_CALLERS = 16
 """Threads that send: as many calls may be in flight. A thread for each 100 jobs a second, but two at least."""
 
+GREENLETS = 50
+"""That send, if they are greenlets."""
+
 WARM_UP = 20
 """Jobs of each thread before: they open its connection."""
 
@@ -43,13 +46,14 @@ class Plan:
     Attributes:
         rate: jobs a second, on average.
         together: what is due by now goes in one `enqueue_many`; else each job is an `enqueue` of its own, of as many
-            threads as it takes.
+            threads as it takes, or of greenlets.
         seed: of the gaps: equal ones in all runs.
     """
 
     count: int
     rate: float
     together: bool = False
+    greenlets: bool = False
     first: int = 0
     priority: float = 0.0
     seed: int = 1
@@ -75,7 +79,7 @@ class Sent:
 
 def send(server: Server, plan: Plan, before: Callable[[], object] = lambda: None) -> Sent:
     """Carry out *plan* in another process; call *before* when that is ready. Return when all are in."""
-    with Child("benchmarks.open_loop", asdict(plan), server) as child:
+    with Child("benchmarks.open_loop", asdict(plan), server, patched=plan.greenlets) as child:
         child.await_ready()
         before()
         child.tell("go")
@@ -86,7 +90,7 @@ def send(server: Server, plan: Plan, before: Callable[[], object] = lambda: None
 
 
 class Producer:
-    """Carries a plan out, on threads."""
+    """Carries a plan out, on threads; they are greenlets where gevent has patched."""
 
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
@@ -98,7 +102,9 @@ class Producer:
     def run(self) -> Sent:
         """Send it all."""
         send = self._send_together if self._plan.together else self._send_each
-        callers = 1 if self._plan.together else min(MOST_CALLERS, max(2, round(self._plan.rate / 100)))
+        callers = GREENLETS if self._plan.greenlets else min(MOST_CALLERS, max(2, round(self._plan.rate / 100)))
+        if self._plan.together:
+            callers = 1
         with ThreadPoolExecutor(callers) as pool:
             list(pool.map(self._warm_up, range(callers)))
             ready()

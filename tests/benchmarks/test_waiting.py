@@ -152,6 +152,7 @@ CELLS: dict[str, tuple[dict[str, Any], ...]] = {
     "latency": (
         {"rate": 100, "sent": "each", "seconds": 1},
         {"rate": 1_000, "sent": "together", "seconds": 1},
+        {"rate": 1_000, "sent": "each, greenlets", "seconds": 1},
         {"urgent": "10 ms", "backlog": 200, "seconds": 1},
     ),
     "idle": ({"processes": 1, "seconds": 2.5, "wakes": 10}, {"processes": 2, "seconds": 1.0, "wakes": 5}),
