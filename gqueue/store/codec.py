@@ -276,7 +276,7 @@ def _check(value: object, path: str, depth: int) -> None:
         if depth >= MAX_DEPTH:
             raise BadPayload(path, f"nested deeper than {MAX_DEPTH}")
         for index, item in enumerate(value):  # type: ignore[arg-type,var-annotated]
-            if type(item) is int and LEAST_INT <= item <= MOST_INT:  # most are: their paths are not written out
+            if type(item) is int and LEAST_INT <= item <= MOST_INT:  # needs no path: nothing can be wrong with it
                 continue
             if item is not None and item is not True and item is not False:
                 _check(item, f"{path}[{index}]", depth + 1)
