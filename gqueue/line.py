@@ -74,6 +74,11 @@ class Line:
             f"gqueue room {queue_name}", self._listen, self._needed, refused=self._refused, lingers=not rests
         )
 
+    @property
+    def anyone(self) -> bool:
+        """Return whether anyone of this process waits."""
+        return bool(self._waiters)
+
     def new_ticket(self) -> Ticket:
         """Return a ticket for a producer that arrives."""
         return Ticket(f"{self._producer}.{next(self._numbers):x}")
@@ -187,13 +192,13 @@ class Line:
         self._tell(waiters)
 
     def _listen(self) -> None:
-        """Wake whom a hint of room names."""
-        name = self._store().wait_room(self._producer, POLL_S)
-        if name is not None and not self._wake(name):
-            with self._lock:
-                self._early[name] = True
-                while len(self._early) > EARLY_MAX:
-                    del self._early[next(iter(self._early))]
+        """Wake whom hints of room name."""
+        for name in dict.fromkeys(self._store().wait_room(self._producer, POLL_S)):
+            if not self._wake(name):
+                with self._lock:
+                    self._early[name] = True
+                    while len(self._early) > EARLY_MAX:
+                        del self._early[next(iter(self._early))]
 
     def _wake(self, name: str) -> bool:
         with self._lock:

@@ -19,7 +19,15 @@ from gqueue import failpoints
 from gqueue.config import QueueSettings
 from gqueue.core.durability import Durability
 from gqueue.core.model import Admission, NewJob, Ticket, WhenFull
-from gqueue.core.producer import Step, next_step, one_call_carries, policy, refusal, too_late_to_send_again
+from gqueue.core.producer import (
+    Step,
+    next_step,
+    one_call_carries,
+    policy,
+    refusal,
+    too_late_to_send_again,
+    travels_alone,
+)
 from gqueue.errors import DurabilityUnconfirmed, GqueueError, QueueFull, StaleCall, StoreFull, StoreUnavailable
 from gqueue.group import GroupCommit, Trip
 from gqueue.job import carried, current
@@ -154,7 +162,8 @@ class Producer:
     ) -> Admission:
         """Make the first call for *batch*: together with others that are on their way, if they ask for the same."""
         settings = self.settings
-        if len(batch.rest) > 1 or when_full is WhenFull.SHED or batch.durable != settings.durable:
+        usual, line = batch.durable == settings.durable, ticket is not None and self.line.anyone
+        if travels_alone(len(batch.rest), when_full, usual=usual, line=line):
             return self._send(batch, when_full, ticket, until=until, endless=endless)
         group = self._groups.get((owner(), endless)) or self._group(endless)
         alone = not group.under_way

@@ -319,6 +319,22 @@ def count(store, method):
     return calls
 
 
+def test_who_comes_while_others_of_the_process_stand_in_line_takes_a_place_with_the_first_call(
+    queue, task, pool, eventually, monkeypatch
+):
+    monkeypatch.setattr("gqueue.line.RENEW_S", 60)
+    monkeypatch.setattr("gqueue.line.POLL_S", 60)
+    task.enqueue(0)
+    waiting = [pool.submit(task.enqueue, 1)]
+    eventually(lambda: standing(queue) == 1)
+    calls = count(queue.store, "enqueue")
+
+    waiting += [pool.submit(task.enqueue, number) for number in range(20)]
+
+    eventually(lambda: standing(queue) == 21)
+    assert len(calls) == 20
+
+
 def test_a_ticket_that_lapsed_returns_where_it_stood(queue, task, pool, eventually, monkeypatch):
     monkeypatch.setattr("gqueue.line.POLL_S", 60)
     task.options(priority=-9).enqueue("first")
@@ -344,7 +360,7 @@ def test_a_ticket_that_lapsed_returns_where_it_stood(queue, task, pool, eventual
 def test_without_hints_the_first_of_the_process_looks_for_itself(queue, task, pool, eventually, monkeypatch):
     monkeypatch.setattr("gqueue.line.POLL_S", 60)
     first = task.enqueue(1)
-    monkeypatch.setattr(queue.store, "wait_room", lambda producer, timeout: time.sleep(0.1))
+    monkeypatch.setattr(queue.store, "wait_room", lambda producer, timeout: time.sleep(0.1) or ())
     waiting = pool.submit(task.enqueue, 2)
     eventually(lambda: standing(queue) == 1)
     began = time.monotonic()
@@ -359,8 +375,8 @@ def test_a_hint_that_comes_before_its_producer_lies_down_is_not_lost(queue, task
     monkeypatch.setattr("gqueue.line.POLL_S", 60)
     task.enqueue(1)
     ticket, reply = stand(queue, task.job(2), capacity=1)
-    line, hints = queue.producer.line, [ticket.name]
-    monkeypatch.setattr(queue.store, "wait_room", lambda producer, timeout: hints.pop() if hints else time.sleep(0.1))
+    line, hints = queue.producer.line, [(ticket.name,)]
+    monkeypatch.setattr(queue.store, "wait_room", lambda *_: hints.pop() if hints else time.sleep(0.1) or ())
     line._listen()
 
     waiter = Waiter(ticket, reply)
@@ -373,7 +389,7 @@ def test_a_hint_that_comes_before_its_producer_lies_down_is_not_lost(queue, task
 def test_hints_for_producers_that_left_are_not_kept_for_ever(queue, task, monkeypatch):
     line = queue.producer.line
     numbers = iter(range(2_000))
-    monkeypatch.setattr(queue.store, "wait_room", lambda producer, timeout: f"gone.{next(numbers)}")
+    monkeypatch.setattr(queue.store, "wait_room", lambda producer, timeout: (f"gone.{next(numbers)}",))
 
     for _ in range(2_000):
         line._listen()

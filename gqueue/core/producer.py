@@ -103,6 +103,18 @@ def worth_taking_ahead(took_ms: float) -> bool:
     return took_ms <= QUICK_MS
 
 
+def travels_alone(jobs: int, when_full: WhenFull, *, usual: bool, line: bool) -> bool:
+    """Return whether the first call for so many jobs carries no one else's: it is to do what one for many does not.
+
+    A call that carries those of several producers has nobody stand in line.
+
+    Args:
+        usual: as durable as all jobs of this queue.
+        line: others of this process stand in line already, so who may wait most likely has to.
+    """
+    return jobs > 1 or when_full is WhenFull.SHED or not usual or (line and when_full is WhenFull.WAIT)
+
+
 FEW_CALLERS = 8
 """So many always go together: two calls would cost more than is gained by their overlap."""
 

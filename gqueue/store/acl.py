@@ -52,7 +52,7 @@ ROLES: Mapping[str, Role] = {
     "worker": Role(
         "runs jobs (tasks that enqueue, or wait for results, need producer as well)",
         ("register", "settle_and_claim", "held", "heartbeat", "fence", "reap", "leave", "report_progress", "stats"),
-        (("BLPOP", "wake"), ("LPOP", "wake")),
+        (("BLPOP", "wake"),),
     ),
     "reader": Role(
         "sees numbers, workers, jobs and dead letters, and changes nothing", _READS, (("HGET", "progress"),)

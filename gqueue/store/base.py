@@ -96,10 +96,11 @@ class Store(Protocol):
         """Take *ticket* (with place) out of the line, and hint the waiters that room now reaches. Idempotent."""
         ...
 
-    def wait_room(self, producer: str, timeout: float) -> str | None:
-        """Block until a hint that room may reach a ticket of *producer*; return the ticket's name, None on time-out.
+    def wait_room(self, producer: str, timeout: float) -> tuple[str, ...]:
+        """Block until a hint that room may reach a ticket of *producer*, and take all that are there.
 
-        Hints may be lost or doubled. One caller a producer at a time; *timeout* in seconds, <= 2.
+        Returns the names of the tickets, none on time-out. Hints may be lost or doubled. One caller a producer at a
+        time; *timeout* in seconds, <= 2.
         """
         ...
 

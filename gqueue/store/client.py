@@ -159,14 +159,20 @@ class Client:
             return ""
         return servers.evicts_now(settings, self.address.shown, self.address.place)
 
-    def wait(self, kind: str, command: Callable[[float], tuple[Argument, ...]], timeout: float) -> Any:
-        """Return the reply to a blocking command, None at the time-out: an outage only makes it last that long.
+    def wait(
+        self, kind: str, commands: Callable[[float], Sequence[Sequence[Argument]]], timeout: float
+    ) -> list[Any] | None:
+        """Return the replies to commands of which the first blocks; None if all are, at the time-out.
 
-        *command* makes it for a number of seconds (0: do not block). Each *kind* has connections of its own.
+        An outage only makes it last that long. *commands* makes them, for a number of seconds to block; they are sent
+        together. Each *kind* has connections of its own.
         """
 
-        def ask(link: Link, _fresh: bool, left: float) -> Any:
-            return link.exchange(pack(command(left)))
+        def ask(link: Link, _fresh: bool, left: float) -> list[Any] | None:
+            together = commands(left)
+            link.send(b"".join(pack(tuple(command)) for command in together))
+            replies = [link.receive() for _ in together]
+            return replies if any(reply is not None for reply in replies) else None
 
         return self._blocking(kind, ask, timeout)
 

@@ -143,12 +143,11 @@ class MemoryStore:
         now = _now(now_ms)
         self._cell.apply(lambda state: scheduling.leave_line(state, ticket, now_ms=now))
 
-    def wait_room(self, producer: str, timeout: float) -> str | None:
+    def wait_room(self, producer: str, timeout: float) -> tuple[str, ...]:
         cell = self._cell
         cell.wait_for(lambda: self._closed or cell.room.get(producer), timeout)
         with cell.lock:
-            hints = cell.room.get(producer)
-            return hints.popleft() if hints else None
+            return tuple(cell.room.pop(producer, ()))
 
     # Workers.
 

@@ -44,6 +44,9 @@ from gqueue.store.snapshot import snapshot
 REPLY_TIMEOUT_S = 5.0
 """A server that is silent for so long is away: the longest script takes some milliseconds."""
 
+ROOM_HINTS = 256
+"""Taken together: as many as a producer's list holds (_room.lua)."""
+
 MOST_OPENINGS = 256
 """Kept a store: one for each script, lane and worker in use; lanes and workers come and go."""
 
@@ -179,9 +182,15 @@ class RedisStore:
     def leave_line(self, ticket: Ticket, *, now_ms: int | None = None) -> None:
         self._run("leave_line", [_now(now_ms), _number(ticket), ticket.name, TICKET_MS])
 
-    def wait_room(self, producer: str, timeout: float) -> str | None:
-        hint = self._pop("room:PRODUCER", timeout, producer)
-        return None if hint is None else replies.text(hint)
+    def wait_room(self, producer: str, timeout: float) -> tuple[str, ...]:
+        key = self._keys("room:PRODUCER", producer)
+
+        def commands(seconds: float) -> Sequence[Sequence[Argument]]:
+            # The others come along with the first: by themselves each would take a round trip.
+            return ((b"BLPOP", key, _seconds(seconds)), (b"LPOP", key, ROOM_HINTS))
+
+        first, others = self._client.wait("room:PRODUCER", commands, timeout) or (None, None)
+        return replies.texts([*(first or ())[1:], *(others or ())])
 
     # Workers.
 
@@ -260,7 +269,8 @@ class RedisStore:
         return int(_fenced(self._run("leave", arguments, WORKER=worker), worker)[1])
 
     def wait_hint(self, timeout: float) -> bool:
-        return self._pop("wake", timeout) is not None
+        key = self._keys("wake")
+        return self._client.wait("wake", lambda seconds: ((b"BLPOP", key, _seconds(seconds)),), timeout) is not None
 
     def report_progress(self, worker: str, job_id: str, progress: bytes, *, now_ms: int | None = None) -> bool:
         return bool(self._run("report_progress", [worker, job_id, progress], WORKER=worker)[1])
@@ -334,18 +344,6 @@ class RedisStore:
     def snapshot(self) -> dict[str, Any]:
         return snapshot(self._client, self._keys)
 
-    def _pop(self, kind: str, timeout: float, producer: str = "") -> bytes | None:
-        key = self._keys(kind, producer)
-
-        def command(seconds: float) -> tuple[Argument, ...]:
-            if seconds < 0.001:  # BLPOP takes 0 for ever
-                return (b"LPOP", key)
-            return (b"BLPOP", key, f"{seconds:.3f}")
-
-        popped = self._client.wait(kind, command, timeout)
-        found: bytes | None = popped[1] if isinstance(popped, list) else popped
-        return found
-
     def _run(
         self,
         name: str,
@@ -365,6 +363,11 @@ class RedisStore:
             self._openings.clear()
         opening = self._openings[name, *owners.values()] = Opening(script, keys)
         return opening
+
+
+def _seconds(seconds: float) -> Argument:
+    """Return a time-out for BLPOP, which takes 0 for ever; and Redis 6.2 makes 0 of 0.001 at times."""
+    return f"{max(seconds, 0.002):.3f}"
 
 
 def _now(now_ms: int | None) -> Argument:

@@ -43,6 +43,7 @@ READING: Mapping[str, tuple[str, ...]] = {
     "TYPE": (),
     "ZCARD": (),
     "ZCOUNT": ("0", "0"),
+    "ZMSCORE": ("",),
     "ZRANGE": ("0", "0"),
     "ZRANGEBYSCORE": ("0", "0"),
     "ZRANK": ("",),

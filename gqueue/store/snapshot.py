@@ -4,6 +4,7 @@ Read key by key, so it is one moment's content only while nobody changes it. Hin
 is told with the TTL it was given, as far as that can be seen: the time left, rounded up to TTL_STEP_MS.
 """
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -75,7 +76,7 @@ class _Reader:
         return [(float(score), replies.text(member)) for member, score in zip(found[::2], found[1::2], strict=True)]
 
     def _scores(self, kind: str) -> dict[str, int]:
-        return {member: int(score) for score, member in self._ranked(kind)}
+        return {member: math.ceil(score) for score, member in self._ranked(kind)}  # half a ms may be missing: _room.lua
 
     def _letters(self) -> dict[str, Any]:
         stored = self._hash("dead:jobs", bytes)

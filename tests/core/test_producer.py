@@ -16,6 +16,7 @@ from gqueue.core.producer import (
     policy,
     refusal,
     too_late_to_send_again,
+    travels_alone,
     worth_taking_ahead,
 )
 
@@ -108,3 +109,20 @@ def test_a_call_is_sent_again_only_while_its_answer_is_surely_known(waited_ms, l
 
 def test_an_answer_is_known_for_an_hour_longer_than_its_call_is_sent_again():
     assert too_late_to_send_again(LANE_MS - 3_600_000)
+
+
+@pytest.mark.parametrize(
+    ("jobs", "when_full", "usual", "line", "alone"),
+    [
+        (1, WhenFull.WAIT, True, False, False),
+        (1, WhenFull.REJECT, True, True, False),
+        (1, WhenFull.WAIT, True, True, True),
+        (2, WhenFull.WAIT, True, False, True),
+        (1, WhenFull.SHED, True, False, True),
+        (1, WhenFull.WAIT, False, False, True),
+    ],
+)
+def test_a_call_goes_for_one_producer_if_it_may_have_to_stand_in_line_or_asks_for_more(
+    jobs, when_full, usual, line, alone
+):
+    assert travels_alone(jobs, when_full, usual=usual, line=line) is alone

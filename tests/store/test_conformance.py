@@ -827,7 +827,7 @@ def test_producer_that_waits_is_told_of_room(store: Store, meanwhile):
     wait_in_line(store, Ticket("p.7"), job("b"))
     meanwhile(lambda: claim(store))
 
-    assert store.wait_room("p", 10) == "p.7"
+    assert store.wait_room("p", 10) == ("p.7",)
 
 
 def test_room_is_told_to_the_first_in_line_only(store: Store):
@@ -836,8 +836,34 @@ def test_room_is_told_to_the_first_in_line_only(store: Store):
     wait_in_line(store, Ticket("q.1"), job("c", 1.0))
     claim(store)
 
-    assert store.wait_room("q", 0) == "q.1"
-    assert store.wait_room("p", 0) is None
+    assert store.wait_room("q", 0) == ("q.1",)
+    assert store.wait_room("p", 0) == ()
+
+
+def test_all_hints_of_room_are_taken_at_once(store: Store):
+    put(store, "a", "b", "c", capacity=3)
+    for number in range(3):
+        wait_in_line(store, Ticket(f"p.{number}"), job(f"w{number}"), capacity=3)
+    claim(store, 3)
+
+    assert set(store.wait_room("p", 0)) == {"p.0", "p.1", "p.2"}
+    assert store.wait_room("p", 0) == ()
+
+
+def test_who_was_told_of_room_is_not_told_again_before_asking(store: Store):
+    put(store, "a", "b", capacity=2)
+    ticket = Ticket("p.1")
+    place = wait_in_line(store, ticket, job("c"), capacity=2).place
+    claim(store, 1)
+    assert store.wait_room("p", 0) == ("p.1",)
+
+    claim(store, 1, call=2)
+
+    assert store.wait_room("p", 0) == ()
+    reply = wait_in_line(store, Ticket("p.1", place), job("c"), job("d"), job("e"), call=2, capacity=2)
+    assert reply.accepted == 2
+    claim(store, 1, call=3)
+    assert store.wait_room("p", 0) == ("p.1",)
 
 
 def test_who_leaves_the_line_passes_the_room_on(store: Store):
@@ -845,11 +871,11 @@ def test_who_leaves_the_line_passes_the_room_on(store: Store):
     place = wait_in_line(store, Ticket("p.1"), job("b")).place
     wait_in_line(store, Ticket("q.1"), job("c"))
     claim(store)
-    assert store.wait_room("q", 0) is None
+    assert store.wait_room("q", 0) == ()
 
     store.leave_line(Ticket("p.1", place), now_ms=NOW)
 
-    assert store.wait_room("q", 0) == "q.1"
+    assert store.wait_room("q", 0) == ("q.1",)
 
 
 @pytest.mark.parametrize("way", ["done", "succeed", "bury", "cancel", "cancel at once"])

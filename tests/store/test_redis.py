@@ -404,6 +404,24 @@ def test_waits_last_through_an_outage_and_find_what_comes_after(own: Server, que
     store.close()
 
 
+def test_a_lost_hint_of_room_comes_again_once_the_ticket_is_renewed(open_redis: OpenStore):
+    store = open_redis()
+    enqueue(store, "a", "b", "c")
+    waiting = store.enqueue(
+        "p", 1, [NewJob("d", 0.0, 0, b"{}")], when_full=WhenFull.WAIT, capacity=3, ticket=Ticket("p.1")
+    )
+    store.register("w")
+    claim(store, 1, 1)
+    assert store.wait_room("p", 0) == ("p.1",)
+    claim(store, 2, 1)
+    assert store.wait_room("p", 0) == ()
+
+    assert store.renew_tickets([Ticket("p.1", waiting.place)]) == ()
+    claim(store, 3, 1)
+
+    assert store.wait_room("p", 0) == ("p.1",)
+
+
 def test_wait_under_way_survives_a_restart(own: Server, queue_name: str):
     store = RedisStore(own.url, queue_name, RULES, retry_for_ms=20_000)
     store.stats()
