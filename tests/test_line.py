@@ -322,17 +322,21 @@ def count(store, method):
 def test_who_comes_while_others_of_the_process_stand_in_line_takes_a_place_with_the_first_call(
     queue, task, pool, eventually, monkeypatch
 ):
-    monkeypatch.setattr("gqueue.line.RENEW_S", 60)
-    monkeypatch.setattr("gqueue.line.POLL_S", 60)
     task.enqueue(0)
-    waiting = [pool.submit(task.enqueue, 1)]
+    waiting = [pool.submit(task.enqueue, 0)]
     eventually(lambda: standing(queue) == 1)
-    calls = count(queue.store, "enqueue")
+    tickets, enqueue = [], queue.store.enqueue
 
+    def noted(*arguments, **options):
+        tickets.append(options["ticket"])
+        return enqueue(*arguments, **options)
+
+    monkeypatch.setattr(queue.store, "enqueue", noted)
     waiting += [pool.submit(task.enqueue, number) for number in range(20)]
-
     eventually(lambda: standing(queue) == 21)
-    assert len(calls) == 20
+
+    assert all(tickets), "a call without one has nobody stand in line"
+    assert sum(ticket.place is None for ticket in tickets) == 20
 
 
 def test_a_ticket_that_lapsed_returns_where_it_stood(queue, task, pool, eventually, monkeypatch):
