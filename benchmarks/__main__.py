@@ -1,6 +1,8 @@
 """The command: `python -m benchmarks [NAME...]`."""
 
 import importlib.util
+import os
+import signal
 import sys
 import time
 import traceback
@@ -14,6 +16,7 @@ from benchmarks import baseline, benchmark, page, reference
 from benchmarks.benchmark import Benchmark, BenchmarkError, Cell
 from benchmarks.machine import machine
 from benchmarks.server import Server
+from gqueue.errors import GqueueError
 
 FOLDER = click.Path(path_type=Path, file_okay=False)
 FILE = click.Path(path_type=Path, dir_okay=False)
@@ -49,6 +52,8 @@ def main(
         raise click.UsageError(f"there is no benchmark {', '.join(unknown)}, but {', '.join(known)}")
     if where and (report or compare or renew):
         raise click.UsageError("--where goes with measuring some cells, not with --report, --compare or --renew")
+    if report and (names or rounds or short or compare or renew):
+        raise click.UsageError("--report measures nothing: it goes with --out alone")
     for name in names or known if where else ():
         _check_where(name, short, where)
     folder = out or (None if short or where or compare or renew else page.HERE)
@@ -61,8 +66,10 @@ def main(
             watched = names or [name for name in baseline.WATCHED if name in known]
             _watch(watched, rounds or 2, compare, renew)
         else:
+            if folder:
+                page.prepare(folder)
             _measure(names or known, rounds or (1 if short else 5), short, where, folder)
-    except BenchmarkError as error:
+    except (BenchmarkError, GqueueError) as error:
         raise click.ClickException(str(error)) from error
 
 
@@ -99,6 +106,8 @@ def _watch(names: Sequence[str], rounds: int, compare: Path | None, renew: Path 
                 marks[name] = baseline.middle([marks[name], *more])
         lines = baseline.compare(before, marks)
         print(baseline.shown(lines))
+        if other := baseline.differences(compare, machine()):
+            print(f"{compare} was measured with something else, which a ratio may show: {'; '.join(other)}")
         if new := [line.name for line in lines if line.before is None]:
             print(f"not in {compare}, and so not compared, until it is made anew with --renew: {'; '.join(new)}")
     if renew:
@@ -173,5 +182,18 @@ def _is_wanted(cell: Cell, where: tuple[str, ...]) -> bool:
     return all(str(cell.get(name)) == value for name, _, value in (part.partition("=") for part in where))
 
 
+def command(*names: str) -> None:
+    """Be the process of the command, for the benchmarks *names* if there are any; it ends here.
+
+    Settings of gqueue's in the environment would reach what is measured, and stand nowhere. Whoever ends this process
+    ends its server, too.
+    """
+    for variable in [name for name in os.environ if name.startswith("GQUEUE_")]:
+        print(f"{variable} is left out: what is measured has the settings of its benchmark alone", file=sys.stderr)
+        del os.environ[variable]
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    main([*names, *sys.argv[1:]])
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    command()

@@ -26,6 +26,7 @@ from benchmarks.benchmark import (
     Record,
     Target,
     at_most,
+    command,
     group,
     spread,
     table,
@@ -229,3 +230,6 @@ def _named(record: Record) -> str:
 
 
 BENCHMARK = Backpressure()
+
+if __name__ == "__main__":
+    command("backpressure")

@@ -13,7 +13,7 @@ from typing import Any
 
 from attrs import frozen
 
-from benchmarks.benchmark import table
+from benchmarks.benchmark import BenchmarkError, table
 
 WATCHED = ("drain", "enqueue", "latency")
 """The benchmarks that the baseline is made of."""
@@ -66,10 +66,20 @@ def middle(tries: Sequence[Mapping[str, float]]) -> dict[str, float]:
 
 def cannot_compare(path: Path, measured_by: str) -> str:
     """Return why ratios to what is *measured_by* this cannot be compared with the baseline; "" if they can be."""
-    theirs = json.loads(path.read_text())["about"].get("reference", measured_by)
+    theirs = _read(path)["about"].get("reference", measured_by)
     if theirs == measured_by:
         return ""
     return f"the reference of {path} was measured by {theirs}; here it would be {measured_by}"
+
+
+def differences(path: Path, now: Mapping[str, object]) -> list[str]:
+    """Return what the baseline was measured with, where that differs from *now*: the same kind as its "about"."""
+    before = _read(path)["about"]
+    return [
+        f"{what} {before[what]}, here {now[what]}"
+        for what in ("cpu", "system", "python", "redis-server")
+        if what in before and before[what] != now[what]
+    ]
 
 
 def compare(before: Marks, now: Marks) -> list[Line]:
@@ -98,7 +108,7 @@ def shown(lines: Sequence[Line]) -> str:
 
 def load(path: Path) -> Marks:
     """Return the marks of a baseline."""
-    found: Marks = json.loads(path.read_text())["marks"]
+    found: Marks = _read(path)["marks"]
     return found
 
 
@@ -106,6 +116,14 @@ def save(path: Path, about: Mapping[str, Any], marks: Marks) -> None:
     """Write the baseline."""
     rounded = {name: {mark: float(f"{value:.4g}") for mark, value in of.items()} for name, of in marks.items()}
     path.write_text(json.dumps({"about": about, "marks": rounded}, indent=1) + "\n")
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        found: dict[str, Any] = json.loads(path.read_text())
+        return {part: found[part] for part in ("about", "marks")}
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise BenchmarkError(f"{path} is no baseline, which --renew would make: {error!r}") from error
 
 
 def _number(value: float | None) -> str:

@@ -121,6 +121,11 @@ def load(name: str) -> tuple[Benchmark, str]:
     return module.BENCHMARK, inspect.cleandoc(module.__doc__ or "")
 
 
+def command(name: str) -> None:
+    """Measure one benchmark, as `python -m benchmarks NAME` does: what each file does when it is executed."""
+    importlib.import_module("benchmarks.__main__").command(name)
+
+
 def names() -> list[str]:
     """Return the benchmarks that are there, in the order of the page."""
     return [name for name in NAMES if importlib.util.find_spec(f"benchmarks.{name}")]

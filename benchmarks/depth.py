@@ -34,6 +34,7 @@ from benchmarks.benchmark import (
     Record,
     Target,
     at_least,
+    command,
     group,
     select,
     spread,
@@ -185,3 +186,6 @@ def _percent(records: Sequence[Record], name: str) -> list[float]:
 
 
 BENCHMARK = Depth()
+
+if __name__ == "__main__":
+    command("depth")

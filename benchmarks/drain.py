@@ -18,6 +18,7 @@ from benchmarks.benchmark import (
     Target,
     at_least,
     at_most,
+    command,
     group,
     mark,
     select,
@@ -169,3 +170,6 @@ def _rates(records: Sequence[Record], name: str) -> dict[float, list[float]]:
 
 
 BENCHMARK = Drain()
+
+if __name__ == "__main__":
+    command("drain")

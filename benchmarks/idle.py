@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from benchmarks import bare, open_loop, process
-from benchmarks.benchmark import Benchmark, Cell, Record, Target, at_most, group, select, spread, table, values
+from benchmarks.benchmark import Benchmark, Cell, Record, Target, at_most, command, group, select, spread, table, values
 from benchmarks.latency import waits
 from benchmarks.moments import at, distribution
 from benchmarks.open_loop import Plan
@@ -152,3 +152,6 @@ def count_commands(seen: Any) -> Counter[str]:
 
 
 BENCHMARK = Idle()
+
+if __name__ == "__main__":
+    command("idle")

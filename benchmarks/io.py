@@ -15,6 +15,7 @@ from benchmarks.benchmark import (
     Record,
     Target,
     at_least,
+    command,
     group,
     select,
     spread,
@@ -104,3 +105,6 @@ def _share(record: Record) -> float:
 
 
 BENCHMARK = Io()
+
+if __name__ == "__main__":
+    command("io")

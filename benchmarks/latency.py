@@ -28,6 +28,7 @@ from benchmarks.benchmark import (
     Record,
     Target,
     at_most,
+    command,
     group,
     select,
     spread,
@@ -302,3 +303,6 @@ def _curve(panel: Any, runs: Sequence[Record], name: str, label: str, line: str 
 
 
 BENCHMARK = Latency()
+
+if __name__ == "__main__":
+    command("latency")

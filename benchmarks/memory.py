@@ -30,6 +30,7 @@ from benchmarks.benchmark import (
     Record,
     Target,
     at_most,
+    command,
     group,
     select,
     spread,
@@ -341,3 +342,6 @@ def _in(unit: float, records: Sequence[Record], name: str) -> list[float]:
 
 
 BENCHMARK = MemoryUse()
+
+if __name__ == "__main__":
+    command("memory")

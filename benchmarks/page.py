@@ -6,6 +6,7 @@ Why a target is not met is told in limits.toml.
 import itertools
 import json
 import re
+import tempfile
 import tomllib
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import benchmark, reference
-from benchmarks.benchmark import Benchmark, Record, Target, table
+from benchmarks.benchmark import Benchmark, BenchmarkError, Record, Target, table
 
 HERE = Path(__file__).parent
 LIMITS = HERE / "limits.toml"
@@ -45,9 +46,17 @@ both ends: between machines, compare ratios, not rates.
 """
 
 
+def prepare(folder: Path) -> None:
+    """Make *folder*, to which results are written; raise BenchmarkError, before hours are measured, if that fails."""
+    try:
+        (folder / "results").mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder / "results").close()
+    except OSError as error:
+        raise BenchmarkError(f"results cannot be written to {folder}: {error}; --out names another folder") from error
+
+
 def save(folder: Path, name: str, data: dict[str, Any]) -> None:
-    """Write the runs of one benchmark below *folder*."""
-    (folder / "results").mkdir(parents=True, exist_ok=True)
+    """Write the runs of one benchmark below *folder*, which `prepare` made."""
     path = folder / "results" / f"{name}.json"
     part = path.with_suffix(".part")  # whoever is interrupted meanwhile leaves the file as it was
     part.write_text(json.dumps(data, indent=1) + "\n")

@@ -20,7 +20,7 @@ import statistics
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.benchmark import Benchmark, Cell, Record, Target, group, select, spread, table, values
+from benchmarks.benchmark import Benchmark, Cell, Record, Target, command, group, select, spread, table, values
 from benchmarks.queues import trial
 from benchmarks.queues.environments import CannotInstall, versions
 from benchmarks.queues.systems import OURS, PACE, SYSTEMS, System
@@ -250,3 +250,6 @@ def _bars(panel: Any, records: Sequence[Record], name: str) -> None:
 
 
 BENCHMARK = Peers()
+
+if __name__ == "__main__":
+    command("peers")

@@ -10,7 +10,7 @@ from itertools import product
 from typing import TYPE_CHECKING, Any
 
 from benchmarks import worker
-from benchmarks.benchmark import Benchmark, Cell, Record, group, select, spread, table, values, whiskers
+from benchmarks.benchmark import Benchmark, Cell, Record, command, group, select, spread, table, values, whiskers
 from benchmarks.server import Server
 
 if TYPE_CHECKING:
@@ -108,3 +108,6 @@ def job_count(kind: str, slots: int, short: bool) -> int:
 
 
 BENCHMARK = PoolSizes()
+
+if __name__ == "__main__":
+    command("pool_sizes")

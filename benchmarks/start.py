@@ -29,6 +29,7 @@ from benchmarks.benchmark import (
     Record,
     Target,
     at_most,
+    command,
     group,
     percentile,
     select,
@@ -221,3 +222,6 @@ def _draw(panel: Any, measured: Sequence[float], label: str) -> None:
 
 
 BENCHMARK = Start()
+
+if __name__ == "__main__":
+    command("start")

@@ -1,5 +1,9 @@
 """The command with a benchmark that measures nothing: `seen` tells what it was asked to measure."""
 
+import os
+import signal
+import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +14,7 @@ from click.testing import CliRunner, Result
 from benchmarks import __main__ as command
 from benchmarks import baseline, benchmark, page
 from benchmarks.benchmark import Benchmark, BenchmarkError, Cell, Record
+from benchmarks.machine import machine
 from benchmarks.server import Server
 
 
@@ -155,6 +160,62 @@ def test_where_is_refused_where_it_would_be_ignored(option: tuple[str, ...], fak
 
     assert result.exit_code == 2
     assert "--where goes with measuring" in result.output
+
+
+@pytest.mark.parametrize("option", [("fake",), ("--short",), ("--runs", "2"), ("--compare", "baseline.json")])
+def test_what_a_report_would_ignore_is_refused(option: tuple[str, ...], fake: Fake):
+    result = invoke("--report", *option)
+
+    assert result.exit_code == 2
+    assert "--report measures nothing" in result.output
+
+
+def test_folder_that_cannot_be_written_is_told_before_anything_is_measured(fake: Fake, tmp_path: Path):
+    pytest.importorskip("matplotlib")
+    (tmp_path / "results").write_text("a file")
+    result = invoke("--out", str(tmp_path))
+
+    assert result.exit_code == 1
+    assert f"Error: results cannot be written to {tmp_path}" in result.output
+    assert fake.seen == []
+
+
+@pytest.mark.parametrize("text", [None, "[metadata]", "[]", '{"runs": []}'])
+def test_what_is_no_baseline_is_told_in_a_line(text: str | None, fake: Fake, tmp_path: Path):
+    path = tmp_path / "baseline.json"
+    if text is not None:
+        path.write_text(text)
+    result = invoke("--compare", str(path))
+
+    assert result.exit_code == 1
+    assert f"Error: {path} is no baseline" in result.output
+    assert fake.seen == []
+
+
+def test_baseline_of_another_interpreter_is_compared_and_told(fake: Fake, tmp_path: Path):
+    path = tmp_path / "baseline.json"
+    baseline.save(path, {**machine(), "python": "3.0.0, gevent 1.0"}, {"fake": {"rate": 10.0}})
+    result = invoke("--compare", str(path))
+
+    assert result.exit_code == 0
+    assert "measured with something else, which a ratio may show: python 3.0.0, gevent 1.0, here " in result.output
+
+
+@pytest.mark.blackbox
+def test_command_that_is_terminated_leaves_neither_server_nor_folder_and_takes_no_settings(tmp_path: Path):
+    environ = {**os.environ, "TMPDIR": str(tmp_path), "GQUEUE_FAILPOINTS": "claimed=kill"}
+    command = [sys.executable, "-m", "benchmarks.pool_sizes", "--short", "--where", "kind=100 ms"]
+    with subprocess.Popen(command, env=environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout
+        lines = iter(process.stdout.readline, "")
+        assert any("100 ms,     1 slots" in line for line in lines)
+        assert list(tmp_path.glob("gqueue-bench-*"))
+        process.terminate()
+        errors = process.communicate(timeout=30)[1]
+
+    assert process.returncode == 128 + signal.SIGTERM
+    assert "GQUEUE_FAILPOINTS is left out" in errors
+    assert not list(tmp_path.iterdir())
 
 
 def test_as_fast_as_the_baseline_is_well(fake: Fake, tmp_path: Path):

@@ -111,6 +111,7 @@ def test_page_of_several_commits_or_of_none_says_so():
 
 def test_what_was_saved_is_on_the_page(tmp_path: Path):
     pytest.importorskip("matplotlib")
+    page.prepare(tmp_path)
     page.save(tmp_path, "drain", {"about": {}, "runs": drained(90_000, 70_000)})
     page.write(tmp_path)
 
