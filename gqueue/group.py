@@ -3,15 +3,23 @@
 One of the callers carries the call of all; there is no thread for it, and nobody waits for an answer that is under way:
 who meets others waits until all that could run have come along, and then leaves with them. So a busy process makes few
 large calls, and one that mostly waits for a distant server makes as many at once as it has callers. What happens to
-the caller that carries - a time-out, a kill - happens to it alone: a numbered call is sent again by the next.
+the caller that carries - a time-out, a kill, an interrupt between any two lines - happens to it alone: a numbered call
+is sent again by the next.
 """
 
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Generic, TypeVar
 
+from gqueue.store.owners import patched
+
 T = TypeVar("T")
+
+LOOK_AGAIN_S = 1.0
+"""After so long a waiting thread looks whether who was hit could tell the others. Greenlets are hit where they wait
+alone, and can."""
 
 
 def let_others_come() -> None:
@@ -23,72 +31,64 @@ class Rider(Generic[T]):
     """A caller that travels with others, and what it brings.
 
     Attributes:
-        trip: the call that it goes with, None as long as that has not left; *seat*: which of the riders it is, from 0.
-        arrived: the call has ended; its outcome is with the trip.
-        boards: it holds the token of who lets others aboard.
+        trip: the call that it goes with, None as long as that has not formed; *seat*: which of its riders, from 0.
+        gone: it was hit, and does nothing any more.
     """
 
-    __slots__ = ("_choice", "arrived", "boards", "brings", "seat", "spot", "trip")
+    __slots__ = ("brings", "gone", "seat", "spot", "trip")
 
     def __init__(self, brings: T) -> None:
         self.brings, self.seat = brings, 0
         self.trip: Trip[T] | None = None
-        self.arrived = self.boards = False
+        self.gone = False
         self.spot = threading.Lock()
         self.spot.acquire()
-        self._choice = [None]
 
-    def choose(self, *, boards: bool) -> bool:
-        """Have it carry the call of its trip, or of one that is to form (*boards*); return whether it still waits."""
-        if not self._settle():
-            return False
-        self.boards = boards
-        self.spot.release()
-        return True
-
-    def withdraw(self) -> bool:
-        """Note that it waits no longer; return False if it was chosen before."""
-        return self._settle()
-
-    @property
-    def waits(self) -> bool:
-        """Return whether it was neither chosen nor withdrawn nor taken along."""
-        return bool(self._choice) and self.trip is None
-
-    def _settle(self) -> bool:
-        try:  # the operations of a list are atomic: one of two gets it
-            self._choice.pop()
-        except IndexError:
-            return False
-        return True
+    def wake(self) -> None:
+        """Have it look what it is to do; once too often does no harm. For who holds the lock of its group."""
+        if self.spot.locked():
+            self.spot.release()
 
 
 class Trip(Generic[T]):
     """One call, and whom it carries; *outcome* and *error*: how it ended.
 
-    *state* is for the sender, which goes on with it when another rider carries the call on.
+    *carrier* makes the call. *state* is for the sender, which goes on with it when another rider carries the call on.
     """
 
-    __slots__ = ("error", "outcome", "riders", "state")
+    __slots__ = ("_end", "carrier", "riders", "state")
 
     def __init__(self, riders: Sequence[Rider[T]]) -> None:
         self.riders = riders
+        self.carrier = riders[0]
         self.state: Any = None
-        self.outcome: Any = None
-        self.error: Exception | None = None
+        self._end: tuple[Any, Exception | None] | None = None
 
     def end(self, outcome: object, error: Exception | None = None) -> None:
-        """Tell all riders."""
-        self.outcome, self.error = outcome, error
-        for rider in self.riders:
-            rider.arrived = True
-        for rider in self.riders:
-            if rider.withdraw():
-                rider.spot.release()
+        """Note how it ended, once."""
+        self._end = outcome, error
+
+    @property
+    def ended(self) -> bool:
+        """Return whether `end` was called."""
+        return self._end is not None
+
+    @property
+    def outcome(self) -> Any:
+        """Return what it ended with."""
+        return self._end and self._end[0]
+
+    @property
+    def error(self) -> Exception | None:
+        """Return the error it ended with."""
+        return self._end and self._end[1]
 
 
 class GroupCommit(Generic[T]):
     """Those of one process, or of one native thread under gevent, whose calls may be one.
+
+    All changes are made with the lock, in an order in which `_mend` can complete what was broken off after any line:
+    Python runs the handlers of signals between two instructions, and they may raise.
 
     *under_way*: has an entry for each caller that is inside; who finds it empty has nobody to travel with.
 
@@ -99,64 +99,91 @@ class GroupCommit(Generic[T]):
 
     def __init__(self, send: Callable[[Trip[T]], None], fits: Callable[[Sequence[T], int], int]) -> None:
         self._send, self._fits = send, fits
-        self.under_way: list[None] = []
-        self._waiting: list[Rider[T]] = []  # anybody appends; only who holds the token takes out
-        self._token: list[None] = [None]
+        self.under_way: set[object] = set()
+        self._look_again_s = -1 if patched() else LOOK_AGAIN_S
+        # Greenlets of a thread do not change places in here; and gevent's lock may be hit when it is just taken.
+        self._lock: AbstractContextManager[Any] = nullcontext() if patched() else threading.Lock()
+        self._waiting: list[Rider[T]] = []
+        self._boarder: Rider[T] | None = None  # forms the next trip
+        self._trips: set[Trip[T]] = set()  # not all of whose riders were told that it ended
+        self._broken = False
 
     def ride(self, brings: T) -> Rider[T]:
         """Travel with whoever else comes; return the rider, whose trip has ended."""
         rider = Rider(brings)
-        self._waiting.append(rider)
         try:
-            self._let_board()
-            rider.spot.acquire()
-            if not rider.arrived:
-                if rider.boards:
+            self._join(rider)
+            while rider.trip is None or not rider.trip.ended:
+                if not rider.spot.acquire(timeout=self._look_again_s):
+                    self._mend()
+                elif self._boarder is rider:
                     let_others_come()
                     self._board(rider)
-                assert rider.trip is not None
-                self._send(rider.trip)
+                if rider.trip and rider.trip.carrier is rider and not rider.trip.ended:
+                    self._send(rider.trip)
+                    self._tell(rider.trip)
         except BaseException:
-            if not rider.withdraw() and not rider.arrived:
-                self._replace(rider)
+            rider.gone = self._broken = True
+            self._mend()
             raise
         return rider
 
-    def _let_board(self) -> None:
-        """If nobody lets others aboard, have the one do it that has waited longest."""
-        while self._waiting:
-            try:
-                self._token.pop()
-            except IndexError:
-                return
-            waiting = self._waiting[:]
-            for rider in waiting:
-                if rider.waits and rider.choose(boards=True):
-                    return
-            self._waiting[: len(waiting)] = []
-            self._token.append(None)
+    def _join(self, rider: Rider[T]) -> None:
+        if self._broken:
+            self._mend()
+        with self._lock:
+            self._waiting.append(rider)
+            if self._boarder is None:
+                self._choose_boarder()
+
+    def _choose_boarder(self) -> None:
+        """Have the one let others aboard that has waited longest."""
+        self._boarder = self._waiting[0] if self._waiting else None
+        if self._boarder:
+            self._boarder.wake()
 
     def _board(self, rider: Rider[T]) -> None:
         """Form the trip of *rider* and of those who wait; who comes later goes with another."""
-        waiting = self._waiting[:]
-        riders = [rider, *(other for other in waiting if other.waits)]
-        riders = riders[: self._fits([one.brings for one in riders], len(self.under_way))]
-        trip = Trip(riders)
-        for seat, one in enumerate(riders):
-            one.trip, one.seat = trip, seat
-        self._waiting[: len(waiting)] = [other for other in waiting if other.waits]
-        self._leave(rider)
+        with self._lock:
+            riders = self._waiting[: self._fits([one.brings for one in self._waiting], len(self.under_way))]
+            trip = Trip(riders)
+            self._trips.add(trip)
+            self._seat(trip)
+            del self._waiting[: len(riders)]
+            self._choose_boarder()
 
-    def _leave(self, rider: Rider[T]) -> None:
-        rider.boards = False
-        self._token.append(None)
-        self._let_board()
+    def _seat(self, trip: Trip[T]) -> None:
+        for seat, rider in enumerate(trip.riders):
+            rider.seat, rider.trip = seat, trip
 
-    def _replace(self, rider: Rider[T]) -> None:
-        """Have another go on with what *rider* was chosen for."""
-        if rider.boards:
-            self._leave(rider)
-        if rider.trip is not None:
-            for other in rider.trip.riders:
-                if other is not rider and other.choose(boards=False):
-                    return
+    def _tell(self, trip: Trip[T]) -> None:
+        """Wake all riders of a trip that has ended."""
+        with self._lock:
+            self._wake_all(trip)
+
+    def _wake_all(self, trip: Trip[T]) -> None:
+        for rider in trip.riders:
+            rider.wake()
+        self._trips.discard(trip)
+
+    def _mend(self) -> None:
+        """Complete what was broken off, and have others go on with what those were to do who are gone."""
+        with self._lock:
+            for trip in list(self._trips):
+                self._seat(trip)
+                if trip.ended:
+                    self._wake_all(trip)
+                else:
+                    self._wake_carrier(trip)
+            self._waiting[:] = [rider for rider in self._waiting if rider.trip is None and not rider.gone]
+            self._choose_boarder()
+            self._broken = False
+
+    def _wake_carrier(self, trip: Trip[T]) -> None:
+        """Wake who carries the trip, or, if that one is gone, another who does from now on."""
+        for rider in (trip.carrier, *trip.riders):
+            if not rider.gone:
+                trip.carrier = rider
+                rider.wake()
+                return
+        self._trips.discard(trip)

@@ -73,13 +73,17 @@ class Batch:
 
 
 class Passage:
-    """A numbered call on its way: what is to be known to send it again."""
+    """A numbered call on its way: what is to be known to send it again; and the reply, once that is there.
 
-    __slots__ = ("lane", "may_be_in", "since", "told")
+    With the reply its lane is free for others: the call is not to be sent again.
+    """
+
+    __slots__ = ("lane", "may_be_in", "reply", "since", "told")
 
     def __init__(self, lane: Lane) -> None:
         self.lane, self.since = lane, time.monotonic()
         self.may_be_in = self.told = False
+        self.reply: Admission | None = None
 
 
 class Producer:
@@ -166,14 +170,14 @@ class Producer:
         if travels_alone(len(batch.rest), when_full, usual=usual, line=line):
             return self._send(batch, when_full, ticket, until=until, endless=endless)
         group = self._groups.get((owner(), endless)) or self._group(endless)
-        alone = not group.under_way
-        group.under_way.append(None)
+        alone, myself = not group.under_way, object()
         try:
+            group.under_way.add(myself)
             if not alone and (reply := self._go_with_others(group, batch, until)):
                 return reply
             return self._send(batch, when_full, ticket, until=until, endless=endless)
         finally:
-            group.under_way.pop()
+            group.under_way.discard(myself)
 
     def _go_with_others(
         self, group: GroupCommit[tuple[Batch, float | None]], batch: Batch, until: float | None
@@ -204,6 +208,8 @@ class Producer:
         """Make the call of *trip*, or go on with it when who carried it was hit; tell its riders."""
         if trip.state is None:
             trip.state = Passage(self._lanes.take())
+        elif trip.state.reply:  # all that was left is to tell
+            return trip.end(trip.state.reply)
         else:
             trip.state.may_be_in = True
         jobs = [batch.rest[0] for batch, _ in (rider.brings for rider in trip.riders)]
@@ -281,7 +287,7 @@ class Producer:
 
         *until*: how long to wait for a connection, see store.patience.
 
-        Whatever is raised, the lane is not given back: the call may yet arrive.
+        Whatever is raised without a reply, the lane is not given back: the call may yet arrive.
         """
         store, rest, capacity = self.store, batch.rest, self.settings.capacity
         while True:
@@ -324,6 +330,7 @@ class Producer:
                     passage.told = True
                 time.sleep(random.uniform(*PAUSE_S))
             else:
+                passage.reply = reply
                 self._lanes.give_back(lane)
                 return reply
 

@@ -1,12 +1,15 @@
 """Group commit: enqueues that meet travel in one call, and nobody's end is another's."""
 
+import itertools
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
 import gqueue
+import gqueue.group as group_module
 from gqueue.core.producer import one_call_carries
 from gqueue.group import GroupCommit, Trip
 from tests.conftest import wait_until
@@ -117,6 +120,108 @@ def test_who_is_hit_while_it_lets_others_aboard_is_replaced(calls, monkeypatch):
     assert calls.trips == [["b", "c"]]
 
 
+class Struck(BaseException):
+    pass
+
+
+def strike(number, seen):
+    """Return a trace function that raises at the *number*th line of group.py, as a signal's handler may; note it.
+
+    Not at a `with`: there Python runs no handler between taking a lock and the block that gives it back.
+    """
+    lines = Path(group_module.__file__).read_text().splitlines()
+
+    def trace(frame, event, _):
+        if frame.f_code.co_filename != group_module.__file__:
+            return None
+        text = lines[frame.f_lineno - 1].strip()
+        if event == "line" and not text.startswith("with "):
+            seen.append(f"{frame.f_lineno}: {text}")
+            if len(seen) == number:
+                raise Struck
+        return trace
+
+    return trace
+
+
+def four_come(calls, place, number):
+    """Have four callers come, in order, of whom the one at *place* is struck at the *number*th line; another follows.
+
+    Return whether it was struck, and the line.
+    """
+    seen, met, futures, carried = [], [], [], {}
+
+    def send(trip):
+        carried[trip] = [rider.brings for rider in trip.riders]
+        trip.end("done")
+
+    def ride(name):
+        if name == place:
+            sys.settrace(strike(number, seen))
+        try:
+            return calls.group.ride(name)
+        finally:
+            sys.settrace(None)
+
+    def all_here():
+        if len(calls.group._waiting) == 4 or len(seen) == number:
+            met.append(True)
+        return met
+
+    calls._all_here, calls.send = all_here, send
+    for name in range(4):
+        before = len(calls.group._waiting)
+        futures.append(calls._pool.submit(ride, name))
+        wait_until(lambda before=before: len(calls.group._waiting) != before or met or futures[-1].done())
+    hit = futures[place].exception(20)
+    others = [future.result(20) for name, future in enumerate(futures) if name != place]
+    follower = calls._pool.submit(calls.group.ride, "follower").result(20)
+    calls._pool.shutdown()
+    assert all(rider.trip.ended for rider in (*others, follower)), seen[-1]
+    travelled = [*itertools.chain(*carried.values())]
+    assert len({*travelled}) == len(travelled), seen[-1]
+    assert hit is None or isinstance(hit, Struck), hit
+    return hit is not None, seen[-1]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("place", [0, 1])
+def test_whatever_line_a_caller_is_hit_at_the_others_travel_once(monkeypatch, place):
+    monkeypatch.setattr(group_module, "LOOK_AGAIN_S", 60)
+    lines = []
+    for number in itertools.count(1):
+        struck, line = four_come(Calls(monkeypatch), place, number)
+        if not struck:
+            break
+        lines.append(line.partition(": ")[2])
+
+    assert "rider.seat, rider.trip = seat, trip" in lines or place == 1, lines
+    assert "self._waiting.append(rider)" in lines
+
+
+def test_who_is_hit_again_while_it_tells_the_others_is_found_out_by_them(calls, monkeypatch):
+    monkeypatch.setattr(group_module, "LOOK_AGAIN_S", 0.05)
+    calls = Calls(monkeypatch)
+    mend, hits = calls.group._mend, []
+
+    def hit():
+        if not hits:
+            hits.append(1)
+            raise KeyboardInterrupt
+        mend()
+
+    def send(trip):
+        if not hits:
+            raise ValueError("a fault of the sender's")
+        trip.end("done")
+
+    calls.group._mend, calls.send = hit, send
+    first, *others = calls.come(*"abc")
+
+    assert isinstance(first.exception(10), KeyboardInterrupt)
+    assert [future.result(10).trip.outcome for future in others] == ["done"] * 2
+
+
 @pytest.mark.parametrize(
     ("sizes", "count"),
     [([1], 1), ([1] * 1_000, 1_000), ([1] * 1_001, 1_000), ([10**9], 1), ([10**9, 1], 1), ([3_000_000] * 3, 1)],
@@ -158,7 +263,7 @@ def enqueue_together(queue, hold, pool, tasks, together=None):
     """Enqueue 0, 1, ... at once, while a first call is under way, so that all meet; return the futures."""
     hold(queue, together or len(tasks))
     group = queue.producer._group(endless=queue.settings.wait_ms is None)
-    group.under_way.append(None)
+    group.under_way.add(group)
     try:
         futures = []
         for number, task in enumerate(tasks):
@@ -168,7 +273,7 @@ def enqueue_together(queue, hold, pool, tasks, together=None):
         return futures
     finally:
         wait_until(lambda: not group._waiting)
-        group.under_way.pop()
+        group.under_way.discard(group)
 
 
 @pytest.fixture
@@ -276,6 +381,76 @@ def test_lost_reply_of_a_shared_call_puts_nothing_in_twice(queue_name, hold, poo
         assert queue.stats().counters == {"enqueued": 7}
         assert [job.status() for job in jobs] == ["ready"] * 6
         queue.close()
+
+
+def test_call_that_was_answered_is_not_sent_again_when_its_carrier_is_hit(make_queue, hold, pool, monkeypatch):
+    queue = make_queue()
+    task, sizes, end = queue.task(note), sizes_of_calls(queue), Trip.end
+    hits = []
+
+    def hit(trip, *outcome):
+        if not hits:
+            hits.append(1)
+            raise KeyboardInterrupt
+        end(trip, *outcome)
+
+    monkeypatch.setattr(Trip, "end", hit)
+    first, *others = enqueue_together(queue, hold, pool, [task] * 4)
+
+    assert isinstance(first.exception(10), KeyboardInterrupt)
+    assert [future.result(10).status() for future in others] == ["ready"] * 3
+    assert sizes == [4]
+    idle = [lane.id for lane in queue.producer._lanes._idle]
+    assert len(idle) == len(set(idle)) == 1
+
+
+ALARMS = """
+import random, signal, sys, threading, gqueue
+from collections import Counter
+class Alarm(Exception): pass
+queue = gqueue.Queue("alarms", sys.argv[1])
+task = queue.task(name="note")(lambda n: n)
+armed, over, inside, hit = False, False, [], 0
+
+def ring(*_):
+    if armed:
+        raise Alarm
+
+def produce():
+    while not over:
+        inside.append(task.enqueue(0).id)
+
+signal.signal(signal.SIGALRM, ring)
+task.enqueue(0)
+threads = [threading.Thread(target=produce, daemon=True) for _ in range(5)]
+for thread in threads:
+    thread.start()
+while hit < 2_000:
+    try:
+        armed = True
+        signal.setitimer(signal.ITIMER_REAL, random.uniform(0.00005, 0.0015))
+        inside.append(task.enqueue(0).id)
+        armed = False
+    except Alarm:
+        armed = False
+        hit += 1
+over = True
+for thread in threads:
+    thread.join(20)
+    assert not thread.is_alive(), "somebody was left behind"
+found = [look for n in range(0, len(inside), 500) for look in queue.producer.store.look(inside[n : n + 500])]
+assert all(look.state.value == "ready" for look in found), Counter(look.state for look in found)
+print(len(inside))
+"""
+
+
+@pytest.mark.slow
+def test_alarms_that_raise_anywhere_in_an_enqueue_crash_nothing_and_leave_nobody_behind():
+    with Server() as server:
+        command = [sys.executable, "-X", "faulthandler", "-c", ALARMS, server.url]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) > 1_000
 
 
 def test_full_redis_is_told_to_each(queue_name, hold, pool):

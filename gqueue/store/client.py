@@ -95,7 +95,7 @@ class Client:
             StoreTooOld: at the first connection.
             CallRefused: for any other reason.
         """
-        packed = pack(tuple(parts)) if opening is None else opening.pack(parts)
+        packed = pack(parts) if opening is None else opening.pack(parts)
         links = self._links
         deadline = time.monotonic() + self._retry_for
         sent, redirects = False, 0
@@ -170,7 +170,7 @@ class Client:
 
         def ask(link: Link, _fresh: bool, left: float) -> list[Any] | None:
             together = commands(left)
-            link.send(b"".join(pack(tuple(command)) for command in together))
+            link.send(b"".join(pack(command) for command in together))
             replies = [link.receive() for _ in together]
             return replies if any(reply is not None for reply in replies) else None
 

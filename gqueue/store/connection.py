@@ -44,15 +44,20 @@ if find_spec("redis.driver_info"):
 
 # What redis-py and hiredis say of their types is missing, or wrong.
 _parse_url: Callable[[str], dict[str, Any]] = cast(Any, parse_url)
-_pack: Callable[[tuple[Argument, ...]], bytes] = cast(Any, pack_command)
+_pack: Callable[[tuple[bytes | str, ...]], bytes] = cast(Any, pack_command)
 
 
-def pack(command: tuple[Argument, ...]) -> bytes:
-    """Write a command as it is sent; a float as its repr, an id that is not UTF-8 as it was read (`replies.text`)."""
+def pack(command: Sequence[Argument]) -> bytes:
+    """Write a command as it is sent; a float as its repr, an id that is not UTF-8 as it was read (`replies.text`).
+
+    hiredis gets no numbers: it has Python write them, which may run the handler of a signal, and if that raises the
+    interpreter crashes.
+    """
+    texts = [part if part.__class__ is str or part.__class__ is bytes else str(part) for part in command]
     try:
-        return _pack(command)
+        return _pack(tuple(texts))
     except UnicodeEncodeError:
-        encoded = [part.encode("utf-8", "surrogateescape") if isinstance(part, str) else part for part in command]
+        encoded = [part.encode("utf-8", "surrogateescape") if isinstance(part, str) else part for part in texts]
         return _pack(tuple(encoded))
 
 
@@ -66,7 +71,7 @@ class Opening:
 
     def pack(self, arguments: Sequence[Argument]) -> bytes:
         """Write a call as it is sent."""
-        return b"*%d\r\n%b%b" % (self._count + len(arguments), self._packed, _behind_count(pack(tuple(arguments))))
+        return b"*%d\r\n%b%b" % (self._count + len(arguments), self._packed, _behind_count(pack(arguments)))
 
     def pack_with_text(self, arguments: Sequence[Argument]) -> bytes:
         """Write a call for a server that does not know the script."""

@@ -140,7 +140,7 @@ class RedisStore:
             TICKET_MS,
         ]
         for job in jobs:
-            arguments += (job.id, _float(job.priority), job.delay_ms, job.record)
+            arguments += (job.id, _float(job.priority), job.delay_ms or b"0", job.record)
         job_ids = tuple(job.id for job in jobs)
         if durable is not None:
             return self._confirmed(arguments, lane, call, job_ids, durable, meanwhile)
