@@ -144,6 +144,12 @@ def values(records: Iterable[Record], name: str, per: str | None = None) -> list
     return [record[name] / record[per] if per else record[name] for record in records]
 
 
+def same_rounds(some: Iterable[Record], others: Iterable[Record]) -> list[tuple[Record, Record]]:
+    """Return the pairs of a round: a round in which one of both failed, or was not made, has none."""
+    found = {record["round"]: record for record in others}
+    return [(record, found[record["round"]]) for record in some if record["round"] in found]
+
+
 def group(records: Iterable[Record], *names: str) -> dict[tuple[Any, ...], list[Record]]:
     """Return the records by their values *names*, in the order in which these come first."""
     found: dict[tuple[Any, ...], list[Record]] = {}

@@ -32,6 +32,7 @@ from benchmarks.benchmark import (
     at_most,
     command,
     group,
+    same_rounds,
     select,
     spread,
     table,
@@ -334,7 +335,7 @@ def max_bytes(record: Record) -> int:
 
 def _a_slot(few: Sequence[Record], many: Sequence[Record], slots: int) -> list[float]:
     """Return what each of so many *slots* more takes, round by round."""
-    return [(max_bytes(more) - max_bytes(less)) / slots for less, more in zip(few, many, strict=False)]
+    return [(max_bytes(more) - max_bytes(less)) / slots for less, more in same_rounds(few, many)]
 
 
 def _in(unit: float, records: Sequence[Record], name: str) -> list[float]:

@@ -20,7 +20,19 @@ import statistics
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.benchmark import Benchmark, Cell, Record, Target, command, group, select, spread, table, values
+from benchmarks.benchmark import (
+    Benchmark,
+    Cell,
+    Record,
+    Target,
+    command,
+    group,
+    same_rounds,
+    select,
+    spread,
+    table,
+    values,
+)
 from benchmarks.queues import trial
 from benchmarks.queues.environments import CannotInstall, versions
 from benchmarks.queues.systems import OURS, PACE, SYSTEMS, System
@@ -144,19 +156,17 @@ def _is_ours(system: System) -> bool:
 
 def _times(what: str, bound: float, backlog: Sequence[Record], others: Sequence[str]) -> Target:
     """Return the target that gqueue's rate is *bound* times the best of *others*', round by round."""
-    rates = {name: values(select(backlog, peer=name), "jobs_per_s") for name in (OURS, *others) if _has(backlog, name)}
-    ours = rates.pop(OURS, [])
+    had = [record for record in backlog if "jobs_per_s" in record]
+    rates = {name: values(select(had, peer=name), "jobs_per_s") for name in others}
+    medians = {name: statistics.median(of) for name, of in rates.items() if of}
     ratios = []
-    if rates:
-        best = max(rates, key=lambda name: statistics.median(rates[name]))
-        ratios = [rate / other for rate, other in zip(ours, rates[best], strict=False)]
+    if medians:
+        best = max(medians, key=lambda name: medians[name])
+        pairs = same_rounds(select(had, peer=OURS), select(had, peer=best))
+        ratios = [run["jobs_per_s"] / other["jobs_per_s"] for run, other in pairs]
         what += f" ({SYSTEMS[best].label})" if len(others) > 1 else ""
     met = bool(ratios) and statistics.median(ratios) >= bound
     return Target(what, f">= {bound:g} x", spread(ratios, digits=1, unit=" x"), met)
-
-
-def _has(records: Sequence[Record], peer: str) -> bool:
-    return any("jobs_per_s" in record for record in select(records, peer=peer))
 
 
 def _table_of_settings(records: Sequence[Record]) -> str:

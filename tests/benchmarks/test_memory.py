@@ -31,7 +31,7 @@ def many(*sizes: float, jobs: int = 10_000_000) -> dict[str, Any]:
 
 def worker(slots: int, idle: float, busy: float, after: float) -> dict[str, Any]:
     sizes = {"idle_bytes": idle, "busy_bytes": busy, "after_bytes": after}
-    return {"of": "worker", "slots": slots, **{name: round(size * 1e6) for name, size in sizes.items()}}
+    return {"of": "worker", "round": 0, "slots": slots, **{name: round(size * 1e6) for name, size in sizes.items()}}
 
 
 def test_drift_is_counted_from_the_sample_after_the_warm_up():

@@ -277,7 +277,8 @@ def test_every_queue_names_its_versions_settings_and_guarantee():
 def drained(peer: str, *rates: float) -> list[Record]:
     cell = {"peer": peer, "part": BACKLOG, "versions": "1.0", "slots": 100, "jobs": 1_000, "ping_per_s": 10_000}
     costs = {"redis_cpu_us": 1.0, "redis_commands": 2.0, "bytes_a_job": 100}
-    return [{**cell, **costs, "jobs_per_s": rate, "single_per_s": 5_000, "bulk_per_s": 9_000} for rate in rates]
+    costs |= {"single_per_s": 5_000, "bulk_per_s": 9_000}
+    return [{**cell, **costs, "round": number, "jobs_per_s": rate} for number, rate in enumerate(rates)]
 
 
 def lived(peer: str, *latencies: float) -> list[Record]:
@@ -303,6 +304,14 @@ def test_targets_compare_runs_of_the_same_round_with_the_best_queue():
     assert other.measured == "10.0 x [10.0 - 12.5]"
     assert other.met
     assert (bullmq.measured, bullmq.met) == ("", False)
+
+
+def test_round_in_which_one_of_both_failed_compares_with_no_other():
+    slow, *others = drained("gqueue", 40, 80, 80)
+    target = BENCHMARK.targets([*others, *drained("dramatiq", 5, 10, 10, 10)])[0]
+
+    assert (target.measured, target.met) == ("8.0 x [8.0 - 8.0]", False)
+    assert BENCHMARK.targets([slow, *drained("dramatiq", 5, 10)])[0].measured == "8.0 x [8.0 - 8.0]"
 
 
 @pytest.mark.parametrize(("rate", "met"), [(21.0, True), (20.9, False)])
