@@ -88,7 +88,8 @@ class GroupCommit(Generic[T]):
     """Those of one process, or of one native thread under gevent, whose calls may be one.
 
     All changes are made with the lock, in an order in which `_mend` can complete what was broken off after any line:
-    Python runs the handlers of signals between two instructions, and they may raise.
+    Python runs the handlers of signals between two instructions, and they may raise. So a comprehension is not written
+    below a `with`: from 3.12 on it is a loop in the same function, parts of which no `__exit__` covers.
 
     *under_way*: has an entry for each caller that is inside; who finds it empty has nobody to travel with.
 
@@ -118,7 +119,7 @@ class GroupCommit(Generic[T]):
                     self._mend()
                 elif self._boarder is rider:
                     let_others_come()
-                    self._board(rider)
+                    self._board()
                 if rider.trip and rider.trip.carrier is rider and not rider.trip.ended:
                     self._send(rider.trip)
                     self._tell(rider.trip)
@@ -142,15 +143,18 @@ class GroupCommit(Generic[T]):
         if self._boarder:
             self._boarder.wake()
 
-    def _board(self, rider: Rider[T]) -> None:
-        """Form the trip of *rider* and of those who wait; who comes later goes with another."""
+    def _board(self) -> None:
+        """Form the trip of who has waited longest and of others; who comes later goes with another."""
         with self._lock:
-            riders = self._waiting[: self._fits([one.brings for one in self._waiting], len(self.under_way))]
-            trip = Trip(riders)
-            self._trips.add(trip)
-            self._seat(trip)
-            del self._waiting[: len(riders)]
-            self._choose_boarder()
+            self._form_trip()
+
+    def _form_trip(self) -> None:
+        riders = self._waiting[: self._fits([one.brings for one in self._waiting], len(self.under_way))]
+        trip = Trip(riders)
+        self._trips.add(trip)
+        self._seat(trip)
+        del self._waiting[: len(riders)]
+        self._choose_boarder()
 
     def _seat(self, trip: Trip[T]) -> None:
         for seat, rider in enumerate(trip.riders):
@@ -169,15 +173,18 @@ class GroupCommit(Generic[T]):
     def _mend(self) -> None:
         """Complete what was broken off, and have others go on with what those were to do who are gone."""
         with self._lock:
-            for trip in list(self._trips):
-                self._seat(trip)
-                if trip.ended:
-                    self._wake_all(trip)
-                else:
-                    self._wake_carrier(trip)
-            self._waiting[:] = [rider for rider in self._waiting if rider.trip is None and not rider.gone]
-            self._choose_boarder()
-            self._broken = False
+            self._complete()
+
+    def _complete(self) -> None:
+        for trip in list(self._trips):
+            self._seat(trip)
+            if trip.ended:
+                self._wake_all(trip)
+            else:
+                self._wake_carrier(trip)
+        self._waiting[:] = [rider for rider in self._waiting if rider.trip is None and not rider.gone]
+        self._choose_boarder()
+        self._broken = False
 
     def _wake_carrier(self, trip: Trip[T]) -> None:
         """Wake who carries the trip, or, if that one is gone, another who does from now on."""

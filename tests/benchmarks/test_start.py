@@ -58,7 +58,8 @@ def test_start_is_measured_to_the_first_statement_of_the_job(processes: int, ser
     for interpreter, imports, first_job in zip(
         record["interpreter_ms"], record["imports_ms"], record["first_job_ms"], strict=True
     ):
-        assert 0 < interpreter < imports < first_job < 60_000
+        assert 0 < interpreter < first_job < 60_000
+        assert 0 < imports < 60_000
     if processes == 1:
         assert {"gqueue", "gevent", "standard library"} <= record["imports_by"].keys()
     assert "first job after" in start.BENCHMARK.line(record)
