@@ -24,7 +24,9 @@ FILE = click.Path(path_type=Path, dir_okay=False)
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
 @click.argument("names", nargs=-1, metavar="[NAME]...")
-@click.option("--runs", "rounds", type=click.IntRange(1), help="Of each cell; 5, in the short form 1, for a baseline 4.")
+@click.option(
+    "--runs", "rounds", type=click.IntRange(1), help="Of each cell; 5, in the short form 1, for a baseline 4."
+)
 @click.option("--short", is_flag=True, help="Measure less; write nothing without --out.")
 @click.option("--where", multiple=True, metavar="NAME=VALUE", help="These cells alone; write nothing without --out.")
 @click.option("--out", type=FOLDER, help="Write results and page below this folder.")

@@ -13,7 +13,7 @@ from copy import copy
 
 from gqueue.attendant import Attendant
 from gqueue.core.model import MOVE_LIMIT
-from gqueue.errors import CallRefused
+from gqueue.errors import CallRefused, StoreUnavailable
 from gqueue.job import carried
 from gqueue.store import patience
 from gqueue.store.base import Store
@@ -42,7 +42,7 @@ class Outcomes:
     """
 
     def __init__(self, queue_name: str, store: Callable[[], Store], *, rests: bool = False) -> None:
-        self._store, self._rests = store, rests
+        self._queue_name, self._store, self._rests = queue_name, store, rests
         self._lock = threading.Lock()
         self._waiting: dict[str, set[Waiter]] = {}
         self._listening = threading.Event()
@@ -81,7 +81,7 @@ class Outcomes:
     def _attended(self, waiter: Waiter, event: threading.Event, until: float | None) -> bool:
         """Wait for *event* until *until*; return whether it is set. See to it that the listener is there.
 
-        Raises CallRefused if the listener was refused.
+        Raises CallRefused if the listener was refused, StoreUnavailable if there will be none any more.
         """
         while True:
             self._listener.ensure()
@@ -91,6 +91,8 @@ class Outcomes:
                 raise copy(waiter.refusal) from waiter.refusal  # of its own: others raise it on their threads
             if came:
                 return True
+            if self._listener.closed:
+                raise StoreUnavailable(f"queue {self._queue_name!r} was closed, or the process forked", (), False)
             if left <= ENSURE_S:
                 return False
 

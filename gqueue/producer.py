@@ -28,7 +28,16 @@ from gqueue.core.producer import (
     too_late_to_send_again,
     travels_alone,
 )
-from gqueue.errors import DurabilityUnconfirmed, GqueueError, QueueFull, StaleCall, StoreFull, StoreUnavailable
+from gqueue.errors import (
+    BadSetting,
+    DurabilityUnconfirmed,
+    DurabilityUnsupported,
+    GqueueError,
+    QueueFull,
+    StaleCall,
+    StoreFull,
+    StoreUnavailable,
+)
 from gqueue.group import GroupCommit, Trip
 from gqueue.job import carried, current
 from gqueue.lanes import Lane, Lanes
@@ -36,7 +45,7 @@ from gqueue.line import Line, Waiter
 from gqueue.outcomes import Outcomes
 from gqueue.store import patience
 from gqueue.store.base import Store
-from gqueue.store.owners import owner, rests
+from gqueue.store.owners import half_patched, owner, rests
 
 if TYPE_CHECKING:
     from gqueue.job import JobHandle
@@ -104,8 +113,13 @@ class Producer:
 
     @property
     def store(self) -> Store:
-        """Return this process's store, opened now if this is its first use."""
+        """Return this process's store, opened now if this is its first use; raise BadSetting where it cannot work."""
         if self._store is None:
+            if half_patched():
+                raise BadSetting(
+                    f"queue {self.settings.name!r}: gevent has patched sockets, but not threads, and a greenlet that "
+                    "waits for another would stop all: call gevent.monkey.patch_all() without thread=False"
+                )
             opened = self._open_store()  # outside the lock: it may take long
             with self._lock:
                 if self._store is None:
@@ -190,8 +204,12 @@ class Producer:
         rider = group.ride((batch, until))
         assert rider.trip is not None
         error, reply = rider.trip.error, rider.trip.outcome
-        if isinstance(error, StoreUnavailable) and not isinstance(error, patience.AllBusy):
+        # Whatever may be in is not sent once more with another call: Redis would not know it, if it has run already.
+        if isinstance(error, StoreUnavailable) and (error.may_be_in or not isinstance(error, patience.AllBusy)):
             raise self._unavailable(error, batch) from error
+        if isinstance(error, DurabilityUnsupported) and rider.seat < len(error.job_ids):
+            inside = (batch.rest[0].id,)
+            raise DurabilityUnsupported(error.queue, error.wanted, error.why, inside) from error
         if not isinstance(reply, Admission) or rider.seat >= reply.accepted:
             return None
         self._note_in(batch, 1, reply)

@@ -12,6 +12,7 @@ import gqueue
 import gqueue.group as group_module
 from gqueue.core.producer import one_call_carries
 from gqueue.group import GroupCommit, Trip
+from gqueue.store import patience
 from tests.conftest import wait_until
 from tests.processes import ROOT
 from tests.proxy import Proxy
@@ -348,8 +349,11 @@ def test_most_urgent_of_those_who_meet_behind_a_line_is_let_in_if_it_may_be(make
     assert waiting.result(10).status() == "ready"
 
 
-@pytest.mark.parametrize("arrives", [True, False])
-def test_outage_is_told_to_each_with_its_own_job(make_queue, hold, pool, arrives):
+@pytest.mark.parametrize(
+    ("fault", "arrives"),
+    [(gqueue.StoreUnavailable, True), (gqueue.StoreUnavailable, False), (patience.AllBusy, True)],
+)
+def test_outage_is_told_to_each_with_its_own_job(make_queue, hold, pool, fault, arrives):
     queue = make_queue(wait_timeout=5)
     task = queue.task(note)
     store = queue.store
@@ -358,15 +362,67 @@ def test_outage_is_told_to_each_with_its_own_job(make_queue, hold, pool, arrives
     def unanswered(lane, call, jobs, **options):
         if arrives:
             enqueue(lane, call, jobs, **options)
-        raise gqueue.StoreUnavailable("Redis is away", may_be_in=arrives)
+        calls.append(lane)
+        raise fault("Redis is away", may_be_in=arrives)
 
-    store.enqueue = unanswered
+    calls, store.enqueue = [], unanswered
     errors = [future.exception(10) for future in enqueue_together(queue, hold, pool, [task] * 3)]
 
     assert [type(error) for error in errors] == [gqueue.StoreUnavailable] * 3
     assert len({error.job_ids for error in errors}) == 3
     assert [(len(error.job_ids), error.may_be_in) for error in errors] == [(1, arrives)] * 3
+    assert len(calls) == 1
     assert all(error.job_ids[0] in str(error) for error in errors)
+
+
+def test_jobs_that_are_in_though_nobody_can_tell_how_safely_are_not_sent_again(make_queue, hold, pool):
+    queue = make_queue()
+    task, store, calls = queue.task(note), queue.store, []
+    enqueue = store.enqueue
+
+    def unsure(lane, call, jobs, **options):
+        enqueue(lane, call, jobs, **options)
+        calls.append(lane)
+        raise gqueue.DurabilityUnsupported(queue.name, "fsync", "appendonly is off", tuple(job.id for job in jobs))
+
+    store.enqueue = unsure
+    errors = [future.exception(10) for future in enqueue_together(queue, hold, pool, [task] * 3)]
+
+    assert [type(error) for error in errors] == [gqueue.DurabilityUnsupported] * 3
+    assert len({error.job_ids for error in errors}) == 3
+    assert [len(error.job_ids) for error in errors] == [1] * 3
+    assert len(calls) == 1
+
+
+def test_callers_of_whom_all_connections_are_busy_and_nothing_was_sent_ask_for_themselves(make_queue, hold, pool):
+    queue = make_queue(wait_timeout=5)
+    task, store, calls = queue.task(note), queue.store, []
+    enqueue = store.enqueue
+
+    def busy_once(lane, call, jobs, **options):
+        calls.append(len(jobs))
+        if len(calls) == 1:
+            raise patience.AllBusy("all connections were busy")
+        return enqueue(lane, call, jobs, **options)
+
+    store.enqueue = busy_once
+    jobs = [future.result(10) for future in enqueue_together(queue, hold, pool, [task] * 3)]
+
+    assert [job.status() for job in jobs] == ["ready"] * 3
+    assert calls == [3, 1, 1, 1]
+
+
+def test_producer_whose_locks_would_stop_all_greenlets_is_told(server):
+    program = (
+        "from gevent import monkey; monkey.patch_all(thread=False)\n"
+        "import sys, gqueue\n"
+        "gqueue.Queue('half', sys.argv[1]).task(name='t')(print).enqueue()\n"
+    )
+    command = [sys.executable, "-c", program, server.url]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+
+    assert done.returncode == 1
+    assert "BadSetting: queue 'half': gevent has patched sockets, but not threads" in done.stderr
 
 
 def test_lost_reply_of_a_shared_call_puts_nothing_in_twice(queue_name, hold, pool):

@@ -50,6 +50,15 @@ def test_who_may_not_hear_of_outcomes_is_told_at_once_and_the_log_once(limited, 
     assert not {thread for thread in threading.enumerate() if thread not in before and not ends(thread)}
 
 
+def test_who_waits_without_end_is_told_when_nobody_will_listen_any_more(limited, monkeypatch) -> None:
+    monkeypatch.setattr("gqueue.outcomes.ENSURE_S", 0.05)
+    job = limited.tasks["t"].enqueue()
+    limited.producer.outcomes.end_threads()  # as a fork does, under gevent
+
+    with pytest.raises(gqueue.StoreUnavailable, match="was closed, or the process forked"):
+        job.wait(None)
+
+
 def test_who_waits_when_the_right_is_taken_away_is_told(limited, server, eventually) -> None:
     job = limited.tasks["t"].enqueue()
     with ThreadPoolExecutor(1) as pool:

@@ -317,8 +317,9 @@ class Client:
 
     def _wait_for_server(self, links: Links, deadline: float) -> None:
         while (gate := links.gate).enter(deadline, links.is_closed):
-            lanes, link, answers = links.lanes(), None, False
+            lanes, link, answers = None, None, False
             try:
+                lanes = links.lanes()
                 link = lanes.take(deadline)
                 if link.fresh:
                     self._open(links, link)
@@ -327,10 +328,10 @@ class Client:
                 answers = fault_of(error) in (Fault.FULL, Fault.FATAL, Fault.MOVED)  # let the call itself tell
                 if not answers:
                     gate.shut(error)
-                if link is not None:
+                if lanes is not None and link is not None:
                     lanes.drop(link)
             except BaseException:
-                if link is not None:
+                if lanes is not None and link is not None:
                     lanes.drop(link)
                 raise
             else:

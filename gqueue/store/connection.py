@@ -347,7 +347,7 @@ class Lanes:
         """Refuse later calls, make those under way fail, close what is free; if not *ours*, only interrupt."""
         with self._making:
             self._closed = True
-            alive = list(self._alive)
+        alive = self._known()
         self._parking.wake_all()
         if ours:
             self.drop_free()
@@ -357,12 +357,19 @@ class Lanes:
     def forget(self) -> None:
         """In a forked child: close its copies; takes no lock, since a thread that is no more may have held it."""
         self._closed = True
-        for link in list(self._alive):
+        for link in self._known():
             link.forget()
 
     def __len__(self) -> int:
         """Return how many connections there are."""
         return len(self._alive)
+
+    def _known(self) -> list[Link]:
+        while True:
+            try:
+                return list(self._alive)
+            except RuntimeError:  # another thread dropped one meanwhile
+                continue
 
     def _pop(self) -> Link | None:
         try:

@@ -130,6 +130,11 @@ def noted(error: BaseException) -> str:
     return "".join(f"; {note}" for note in getattr(error, "__notes__", ()))
 
 
+TURN_S = 20.0
+"""For so long the others wait for who tries, or sleeps for all; if it was hit meanwhile, and could not tell, another
+has its turn. A try takes two time-outs of 5 s, and seldom more."""
+
+
 class Gate:
     """Open while the server answers. Shut, it lets one caller at a time through, to try.
 
@@ -143,8 +148,7 @@ class Gate:
         self._tries = 0
         self._next_at = 0.0
         self.longest_s = CAP_S
-        self._trying = False
-        self._sleeping = False
+        self._tries_until = self._sleeps_until = 0.0
         self._lock = threading.Lock()
         self._parking = Parking()
 
@@ -178,28 +182,35 @@ class Gate:
                 if passes():
                     return False
                 now = time.monotonic()
-                if not self._trying and now >= self._next_at:
-                    self._trying = True
+                trying = now < self._tries_until
+                if not trying and now >= self._next_at:
+                    self._tries_until = now + TURN_S
                     return True
                 # One sleeps for all: a thousand that slept until the same moment would wake in a herd.
-                sleeps = now < deadline and not self._trying and not self._sleeping
-                self._sleeping = self._sleeping or sleeps
+                sleeps = now < deadline and not trying and now >= self._sleeps_until
+                if sleeps:
+                    self._sleeps_until = max(now, self._next_at) + TURN_S
             if now >= deadline:
                 self._parking.wake_one()  # the turn may have come to us as we give up
                 raise TimeoutError
             if not sleeps:
-                self._parking.wait(lambda: passes() or not (self._trying or self._sleeping), deadline - now)
+                turn_at = max(self._tries_until, self._sleeps_until)
+                self._parking.wait(lambda: passes() or not self._awaited(), min(deadline, turn_at) - now)
                 continue
             try:
                 self._parking.wait(passes, min(deadline, self._next_at) - now)
             finally:
-                self._sleeping = False
+                self._sleeps_until = 0.0
                 self._parking.wake_one()
+
+    def _awaited(self) -> bool:
+        """Return whether somebody tries, or sleeps until the next may."""
+        return time.monotonic() < max(self._tries_until, self._sleeps_until)
 
     def tried(self, back: bool) -> None:
         """Say whether the server answered; if not, the next caller tries after a pause."""
         with self._lock:
-            self._trying = False
+            self._tries_until = 0.0
             was_away, back = self.error is not None, back or self.error is None
             if back:
                 self.error = None

@@ -17,6 +17,11 @@ def patched() -> bool:
     return socket.socket.__module__.startswith("gevent")
 
 
+def half_patched() -> bool:
+    """Return whether sockets are gevent's and locks are not: who waits for a lock then stops all greenlets."""
+    return patched() and not threading.Lock.__module__.startswith("gevent")
+
+
 def telling() -> Callable[[], int]:
     """Return what tells the owner; for who asks often, and was made after the patching."""
     return threading.get_native_id if patched() else _all

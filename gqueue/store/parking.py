@@ -22,9 +22,9 @@ class Parking:
         """
         spot = threading.Lock()
         spot.acquire()
-        self._parked.append(spot)
         woken = False
         try:
+            self._parked.append(spot)
             if not unless():
                 woken = spot.acquire(timeout=max(0.0, seconds))
         finally:

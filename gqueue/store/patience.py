@@ -23,7 +23,10 @@ ends: ContextVar[float] = ContextVar("gqueue.store.patience", default=math.inf)
 
 
 class AllBusy(StoreUnavailable):
-    """The server answers, but no connection was free before the caller's time was up; nothing was sent."""
+    """The server answers, but no connection was free before the caller's time was up.
+
+    Nothing was sent, unless `may_be_in`: then an earlier try was.
+    """
 
 
 def until(limit: float | None, call: Callable[[], T]) -> T:

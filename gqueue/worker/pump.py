@@ -245,14 +245,10 @@ class Pump:
         if reply.jobs:
             self._at_claimed()
         self.held += len(reply.jobs) - settled
-        if reply.skipped:
-            lines.not_recorded(self.queue.name, reply.skipped)
-        if (reply.left is Left.PAUSED) is not self._paused:
-            self._say_paused()
         owner = self.owner
         if reply.jobs and not owner.stopped:
             owner.slots.hand_over(self, reply.jobs)
-        return owner.tell(
+        owner.tell(
             dispatch.answered(
                 owner.state,
                 self.number,
@@ -262,6 +258,12 @@ class Pump:
                 due_in_ms=reply.due_in_ms,
             )
         )
+        # Last, for a log's handler may let others run: a lease that is lost meanwhile would be told of what it settled.
+        if reply.skipped:
+            lines.not_recorded(self.queue.name, reply.skipped)
+        if (reply.left is Left.PAUSED) is not self._paused:
+            self._say_paused()
+        return None
 
     def _take(self) -> tuple[list[str], list[Settlement]]:
         """Return what the next call settles: at most 1,000 outcomes, of about 4 MiB."""

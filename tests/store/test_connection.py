@@ -4,6 +4,7 @@ import os
 import socket
 import threading
 import time
+import weakref
 
 import pytest
 
@@ -261,3 +262,24 @@ def test_one_client_that_cannot_let_go_does_not_keep_the_others_from_it(monkeypa
     client._forget_in_child()
 
     assert len(told) == 2
+
+
+def test_lanes_are_closed_while_another_thread_drops_one():
+    lanes = Lanes(Counted)
+    link = lanes.take(time.monotonic() + 1)
+
+    class Changing(weakref.WeakSet):
+        times = 0
+
+        def __iter__(self):
+            self.times += 1
+            if self.times == 1:
+                raise RuntimeError("Set changed size during iteration")
+            return super().__iter__()
+
+    lanes._alive = Changing([link])
+    lanes.close()
+
+    assert lanes._alive.times == 2
+    with pytest.raises(LanesClosed):
+        lanes.take(time.monotonic() + 1)

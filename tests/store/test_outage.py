@@ -102,12 +102,51 @@ def test_turn_to_try_goes_on_when_who_slept_for_all_gives_up():
     impatient = threading.Thread(target=enter, args=("impatient", 0.1))
     patient = threading.Thread(target=enter, args=("patient", 10))
     impatient.start()
-    wait_until(lambda: gate._sleeping)
+    wait_until(lambda: gate._sleeps_until)
     patient.start()
     for thread in (impatient, patient):
         thread.join(10)
 
     assert turns == [("impatient", "gave up"), ("patient", True)]
+
+
+def test_who_is_hit_in_its_turn_and_cannot_tell_leaves_it_to_another(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("gqueue.store.outage.TURN_S", 0.1)
+    gate = Gate("here")
+    gate.shut(OSError("gone"))
+    assert gate.enter(time.monotonic() + 10)
+
+    assert gate.enter(time.monotonic() + 10)
+    gate.tried(back=True)
+    assert not gate.enter(time.monotonic() + 10)
+
+
+def test_who_is_hit_as_it_sleeps_for_all_does_not_leave_them_asleep(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("gqueue.store.outage.TURN_S", 0.1)
+    gate = Gate("here")
+    gate.shut(OSError("gone"))
+    gate._next_at = time.monotonic() + 0.1
+    wait = gate._parking.wait
+    monkeypatch.setattr(gate._parking, "wait", interrupt)
+    gate.__class__ = Untidy
+    with pytest.raises(KeyboardInterrupt):
+        gate.enter(time.monotonic() + 10)
+    assert gate._sleeps_until
+
+    monkeypatch.setattr(gate._parking, "wait", wait)
+    assert gate.enter(time.monotonic() + 10)
+
+
+def interrupt(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+class Untidy(Gate):
+    """A gate whose sleeper does not get to say that it sleeps no more."""
+
+    def __setattr__(self, name: str, value: object) -> None:
+        if (name, value) != ("_sleeps_until", 0.0):
+            super().__setattr__(name, value)
 
 
 def test_pauses_grow_to_two_seconds_at_most(monkeypatch: pytest.MonkeyPatch):

@@ -2,6 +2,9 @@
 
 import threading
 import time
+from collections import deque
+
+import pytest
 
 from gqueue.store.parking import Parking
 from tests.conftest import wait_until
@@ -87,3 +90,21 @@ def test_waking_nobody_is_nothing():
     parking = Parking()
     parking.wake_one()
     parking.wake_all()
+
+
+def test_who_is_hit_as_it_parks_leaves_no_spot_that_a_wake_up_is_lost_on():
+    class Struck(deque):
+        def append(self, spot):
+            super().append(spot)
+            raise KeyboardInterrupt
+
+    parking, woken = Parking(), []
+    parking._parked = Struck()
+    with pytest.raises(KeyboardInterrupt):
+        parking.wait(never, 1)
+    parking._parked = deque(parking._parked)
+    thread = park(parking, woken)
+    parking.wake_one()
+    thread.join(10)
+
+    assert len(woken) == 1
