@@ -372,7 +372,8 @@ class Slots:
         greenlet: Greenlet[..., Any] = Greenlet(slot.run, item)
         slot.greenlet = greenlet
         self.by_greenlet[greenlet] = slot
-        self._pool.start(greenlet)
+        self._pool.add(greenlet)
+        greenlet.switch()  # at once, as to an idle slot: a job that is to start later would be seen nowhere meanwhile
 
 
 def _settlement(job: RunningJob, outcome: Outcome) -> Settlement:

@@ -94,6 +94,21 @@ def test_jobs_start_in_order_and_those_beyond_the_slots_wait_their_turn(stuck: l
     slots.close()
 
 
+def test_each_job_is_seen_running_or_waiting_while_slots_are_made(stuck: list[Any]) -> None:
+    seen: list[set[str]] = []
+
+    def looks(job_id: str) -> None:
+        running = {job.job.id for job in slots.running()}
+        seen.append({*running, *slots.waiting(home), *home.done})  # type: ignore[arg-type]
+
+    slots, home = Slots(9, stuck.append), Home(looks)
+    slots.hand_over(home, jobs("looks", *"abcdef"))  # type: ignore[arg-type]
+    settle_down(slots)
+
+    assert seen == [set("abcdef")] * 6
+    slots.close()
+
+
 def test_call_for_the_first_half_of_short_jobs_goes_out_before_the_other_half_runs(stuck: list[Any]) -> None:
     happened: list[str] = []
     loop = gevent.get_hub().loop
