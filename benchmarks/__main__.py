@@ -1,5 +1,6 @@
 """The command: `python -m benchmarks [NAME...]`."""
 
+import compileall
 import importlib.util
 import os
 import signal
@@ -12,6 +13,8 @@ from typing import Any
 
 import click
 
+import benchmarks
+import gqueue
 from benchmarks import baseline, benchmark, page, reference
 from benchmarks.benchmark import Benchmark, BenchmarkError, Cell
 from benchmarks.machine import machine
@@ -188,8 +191,11 @@ def command(*names: str) -> None:
     """Be the process of the command, for the benchmarks *names* if there are any; it ends here.
 
     Settings of gqueue's in the environment would reach what is measured, and stand nowhere. Whoever ends this process
-    ends its server, too.
+    ends its server, too. The bytecode is there, as after an installation: an environment may keep Python from writing
+    it, and each process that is started would compile.
     """
+    for package in (gqueue, benchmarks):
+        compileall.compile_dir(Path(package.__file__).parent, quiet=2)
     for variable in [name for name in os.environ if name.startswith("GQUEUE_")]:
         print(f"{variable} is left out: what is measured has the settings of its benchmark alone", file=sys.stderr)
         del os.environ[variable]

@@ -153,7 +153,7 @@ def _work(
     queues: "Sequence[Queue]", how: config.WorkerOptions, line: socket.socket | None, show: "Demo | None" = None
 ) -> int:
     from gqueue.cli import reach
-    from gqueue.worker.supervisor import SAYS_REPLACED
+    from gqueue.worker.child import SAYS_REPLACED
 
     servers = [reach.check(url) for url in dict.fromkeys(queue.url for queue in queues)]
     sizes = [f"queue {queue.name} (size {queue.settings.capacity:,})" for queue in queues]
@@ -171,7 +171,7 @@ def _work(
 
 def _attend(line: socket.socket, worker: "Worker") -> None:
     """Tell the supervisor that this process came up; drain when the supervisor is no more."""
-    from gqueue.worker.supervisor import SAYS_UP
+    from gqueue.worker.child import SAYS_UP
 
     def follow() -> None:
         try:

@@ -27,6 +27,7 @@ from gqueue.core.retry import Outcome
 from gqueue.core.sharing import Doing
 from gqueue.errors import BadSetting, GqueueError, StoreTooOld, StoreUnavailable
 from gqueue.worker import burst, forks, heartbeat, lines, memory, stacks
+from gqueue.worker.child import EXIT_STUCK
 from gqueue.worker.deadman import Deadman
 from gqueue.worker.heartbeat import Heartbeat
 from gqueue.worker.pump import Pump
@@ -34,7 +35,6 @@ from gqueue.worker.running import RunningJob
 from gqueue.worker.signals import Signals
 from gqueue.worker.slots import Slots
 from gqueue.worker.strays import Strays
-from gqueue.worker.supervisor import EXIT_STUCK
 from gqueue.worker.watchdog import Watchdog
 
 if TYPE_CHECKING:

@@ -20,6 +20,8 @@ from collections.abc import Callable, Iterable, Sequence
 
 from attrs import define, field, frozen
 
+from gqueue.worker.child import EXIT_STUCK, SAYS_REPLACED
+
 BACKOFF_MS = 500
 """Before the first restart: long enough that a crash at the start does not fill a log, short enough to go unseen."""
 
@@ -32,18 +34,12 @@ STEADY_MS = 60_000
 GIVE_UP_AFTER = 5
 """So many ends in a row before any process ever came up are no accident."""
 
-EXIT_STUCK = 4
-"""A process of which a job would not let go; its jobs are dead letters, or run elsewhere."""
-
 AFTER_GRACE_S = 15.0
 """A process that is still there so long after its grace is killed: one that lives takes 10 s at most, in which it
 interrupts what runs, gives back, and ends its heartbeat. One whose task holds the interpreter's lock hears nothing."""
 
 AFTER_THIRD_S = 3.0
 """So long after the third TERM or INT: one that lives ends at that by itself, or is about to end anyway."""
-
-SAYS_UP, SAYS_REPLACED = b"u", b"r"
-"""What a child says on its line: it came up; it drains, in order to be replaced."""
 
 PASSED_ON = (signal.SIGTERM, signal.SIGINT, signal.SIGTSTP, signal.SIGUSR1)
 

@@ -18,9 +18,9 @@ from typing import Any
 from gevent import getcurrent
 
 from gqueue.worker import stacks
+from gqueue.worker.child import EXIT_STUCK
 from gqueue.worker.running import RunningJob
 from gqueue.worker.slots import HIT_AGAIN_S, Slot, Slots
-from gqueue.worker.supervisor import EXIT_STUCK
 
 _monotonic = time.monotonic  # a task may put another in its place
 

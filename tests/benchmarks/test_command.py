@@ -16,6 +16,7 @@ from benchmarks import baseline, benchmark, page
 from benchmarks.benchmark import Benchmark, BenchmarkError, Cell, Record
 from benchmarks.machine import machine
 from benchmarks.server import Server
+from tests.conftest import wait_until
 
 
 class Fake(Benchmark):
@@ -209,13 +210,22 @@ def test_command_that_is_terminated_leaves_neither_server_nor_folder_and_takes_n
         assert process.stdout
         lines = iter(process.stdout.readline, "")
         assert any("100 ms,     1 slots" in line for line in lines)
-        assert list(tmp_path.glob("gqueue-bench-*"))
+        wait_until(lambda: list(tmp_path.glob("gqueue-bench-*")))  # that of the next cell
         process.terminate()
         errors = process.communicate(timeout=30)[1]
 
     assert process.returncode == 128 + signal.SIGTERM
     assert "GQUEUE_FAILPOINTS is left out" in errors
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.blackbox
+def test_what_is_measured_is_compiled_beforehand(tmp_path: Path):
+    environ = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1", "PYTHONPYCACHEPREFIX": str(tmp_path)}
+    subprocess.run([sys.executable, "-m", "benchmarks", "--help"], env=environ, check=True, capture_output=True)
+
+    assert list(tmp_path.rglob("core/dispatch.*.pyc"))
+    assert list(tmp_path.rglob("benchmarks/tasks.*.pyc"))
 
 
 def test_as_fast_as_the_baseline_is_well(fake: Fake, tmp_path: Path):
