@@ -2,6 +2,7 @@
 
 import os
 import sys
+import threading
 import time
 from typing import Any
 
@@ -298,13 +299,14 @@ def test_task_may_enqueue_and_wait_but_never_for_what_its_own_worker_must_do() -
 def scene_of_a_call_that_outlives_its_task() -> dict[str, Any]:
     queue = gqueue.Queue("q", "memory:", lease=1.5)
     carried: list[str] = []
+    answered = threading.Event()
 
     @queue.task(timeout=0.1, max_attempts=1)
     def calls() -> None:
         from gqueue.job import carried as carry
 
         def slow() -> None:
-            time.sleep(0.4)
+            answered.wait(30)
             carried.append("to its end")
 
         carry(slow)
@@ -314,6 +316,7 @@ def scene_of_a_call_that_outlives_its_task() -> dict[str, Any]:
     def script(_: Any) -> None:
         job.wait(5)
         tell(when_timed_out=list(carried))
+        answered.set()
         until(lambda: carried)
 
     perform(queue, script)
