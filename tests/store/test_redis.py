@@ -328,10 +328,12 @@ def test_calls_wait_for_a_server_that_restarts_and_lose_nothing(
         wait_until(lambda seen=done_before: len(done) > seen + 20)
     go_on.set()
     for thread in threads:
-        thread.join(20)
+        thread.join(30)
 
-    assert store.stats().counters == {"enqueued": len(done)}
-    assert {job_id for job_id, _, _ in store.inspect(State.READY, limit=1000)} <= set(done)
+    assert not any(thread.is_alive() for thread in threads)
+    pages = (store.inspect(State.READY, offset=offset, limit=1000) for offset in range(0, len(done) + 1, 1000))
+    assert {job_id for page in pages for job_id, _, _ in page} == set(done), own.log()
+    assert store.stats().counters == {"enqueued": len(done)}, own.log()
     words = [record.getMessage().split(" is ")[1].split(" ")[0].rstrip(":") for record in caplog.records]
     assert words == ["away", "back"] * (len(words) // 2)
     assert 1 <= len(words) // 2 <= 2
