@@ -8,13 +8,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gqueue.core.audit import Flaw, places_of
-from gqueue.core.model import NewJob, Rules, Settlement, WhenFull
+from gqueue.core.model import NewJob, Rules, Settlement, State, WhenFull
 from gqueue.errors import BadSetting
 from gqueue.store.audit import Audit, audit, is_readable
 from gqueue.store.memory import MemoryStore
 from gqueue.store.redis import RedisStore
 from tests.conftest import wait_until
+from tests.faults import aof
 from tests.programs import READABLE, Life, programs
+from tests.servers import Server
 from tests.strategies import IDS, RULES
 
 numbers = itertools.count(1)
@@ -494,3 +496,45 @@ def test_audit_tells_how_far_it_is_and_takes_small_steps(open_store, server):
     assert jobs == sorted(jobs)
     assert len(jobs) >= 4
     assert one.looked_at >= 4000
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("call", ["enqueue", "settle and claim"])
+def test_half_a_call_that_a_second_restart_carries_out_is_mended(call, queue_name):
+    # Redis cuts its file off behind the last whole command, be that one inside MULTI; the next script's MULTI then
+    # stands inside that transaction, and its EXEC carries out both. Valkey mended it.
+    mended = 0
+    with Server(appendonly=True, **aof.SETTINGS) as server:
+
+        def restarted():
+            server.start()
+            return RedisStore(server.url, queue_name, RULES)
+
+        store = restarted()
+        enqueue(store, "a", "b")
+        store.register("w")
+        store.settle_and_claim("w", 1, (), (), 1)
+        length = aof.size(server.folder)
+        if call == "enqueue":
+            enqueue(store, "torn")
+        else:
+            store.settle_and_claim("w", 2, ("a",), (), 1)
+        server.kill()
+        store.close()
+        file = aof.growing(server.folder)
+        whole = file.read_bytes()
+        for end in [end for end in aof.ends(whole) if end > length]:
+            file.write_bytes(whole[: end - 3])
+            store = restarted()
+            enqueue(store, "after")
+            server.kill()
+            store.close()
+            store = restarted()
+
+            mended += any(finding.repaired for finding in audit(store, repair=True))
+
+            assert audit(store) == []
+            assert {look.state for look in store.look(["b", "after"])} <= {State.READY, State.RUNNING}
+            server.kill()
+            store.close()
+    assert mended
