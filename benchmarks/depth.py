@@ -21,6 +21,10 @@ all are moved, which makes the commands dearer meanwhile. That depends on how th
 it is let come to an end first, and again before a drain; "filling", the rate at which the jobs came in, has it all. But
 where fewer than 100,000 wait, a stretch that is enqueued has tables doubled: beside so few, the ratio of "enqueue_many"
 may be above 100% for that.
+
+What a drain loses with a million and more is what cold memory costs: it keeps Redis busy all the time, as calls one by
+one do not. Without gqueue, too: ZRANGE, HMGET, ZREMRANGEBYRANK and HDEL of 50 jobs at a time, by redis-py, took 2.0 us
+of Redis's processor a job with 51,000 waiting and 6.6 with 5,000,000 (one run, on a machine with other work).
 """
 
 import statistics
