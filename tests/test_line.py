@@ -324,7 +324,7 @@ def test_who_comes_while_others_of_the_process_stand_in_line_takes_a_place_with_
 ):
     task.enqueue(0)
     waiting = [pool.submit(task.enqueue, 0)]
-    eventually(lambda: standing(queue) == 1)
+    eventually(lambda: queue.producer.line.anyone)  # later than Redis knows of it
     tickets, enqueue = [], queue.store.enqueue
 
     def noted(*arguments, **options):
