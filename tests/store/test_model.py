@@ -36,7 +36,7 @@ def machine(server, rules):
             super().__init__()
             name = next(names)
             self.redis, self.model = open_store(server.url, name, rules), MemoryStore(name, rules)
-            self.now_ms, self.registered, self.calls = 1_000_000, 0, {}
+            self.now_ms, self.registered, self.calls, self.senders = 1_000_000, 0, {}, {}
 
         def teardown(self):
             self.redis.close()
@@ -90,7 +90,10 @@ def machine(server, rules):
             if isinstance(reply, tuple):
                 return ticket or Ticket("p.9")
             self.calls[lane] = call
-            return Ticket(ticket.name if ticket else "p.9", reply.place)
+            if ahead:
+                self.senders[lane] = ticket.name if ticket else "p.9"
+            # Sent again, a call gets its first reply, and the place in it is that ticket's: no two stand at one.
+            return Ticket(self.senders.get(lane, "p.9"), reply.place)
 
         @rule(tickets=st.lists(standing, max_size=3), leaves=st.booleans())
         def renew_tickets_or_leave(self, tickets, leaves):
