@@ -1,6 +1,7 @@
 """The producer of enqueue.py, a process of its own: `python -m benchmarks.one_producer WAY COUNT`.
 
-It prints what it measured, as JSON.
+It prints what it measured, as JSON. Greenlets need a process that is patched: `python -m gevent.monkey --module` before
+its name.
 """
 
 import json
@@ -17,6 +18,7 @@ import gqueue
 from gqueue.store import scripts
 from gqueue.store.connection import Opening
 from gqueue.store.keys import Keys
+from gqueue.store.owners import patched
 from gqueue.task import new_job_id
 
 if TYPE_CHECKING:
@@ -49,6 +51,8 @@ class Stretch:
 
 def produce(way: str, count: int) -> dict[str, Any]:
     """Enqueue the numbers 0 to *count* - 1 in one *way*; return what was measured."""
+    if "greenlets" in way and not patched():
+        raise SystemExit(f"{way}: these would be threads; run `python -m gevent.monkey --module` and the module's name")
     queue = gqueue.Queue("bench", capacity=10_000_000)
 
     @queue.task(result_ttl=0)
