@@ -1,9 +1,8 @@
 """A daemon thread that does the same thing again and again for as long as somebody waits for it, and a little longer.
 
 Decides when the thread starts, ends and pauses; what a turn does is its owner's. `threading` is looked up when it is
-used: in a process that gevent has patched the thread is a greenlet. Locks are held for some statements only, never
-while anything is sent or logged, so that one made before the patching can do no harm. An exception may be thrown into
-any line of who calls `ensure`, and a greenlet may be killed by anyone: neither may leave waiters without a thread.
+used: in a process that gevent has patched the thread is a greenlet. An exception may be thrown into any line of who
+calls `ensure`, and a greenlet may be killed by anyone: neither may leave waiters without a thread.
 """
 
 import logging
@@ -14,6 +13,7 @@ import time
 from collections.abc import Callable
 
 from gqueue.errors import CallRefused, StoreUnavailable
+from gqueue.store.owners import guard
 
 LINGER_S = 5.0
 """How long a thread outlasts its last waiter: a producer in a loop waits again at once."""
@@ -53,7 +53,7 @@ class Attendant:
     ) -> None:
         self._name, self._turn, self._needed, self._ended, self._lingers = name, turn, needed, ended, lingers
         self._refused = refused
-        self._lock = threading.Lock()
+        self._lock = guard()
         self._running = self.closed = self._told = False
         self._asked_at = -math.inf
 

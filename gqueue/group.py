@@ -10,10 +10,9 @@ is sent again by the next.
 import threading
 import time
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Generic, TypeVar
 
-from gqueue.store.owners import patched
+from gqueue.store.owners import guard, patched
 
 T = TypeVar("T")
 
@@ -102,8 +101,7 @@ class GroupCommit(Generic[T]):
         self._send, self._fits = send, fits
         self.under_way: set[object] = set()
         self._look_again_s = -1 if patched() else LOOK_AGAIN_S
-        # Greenlets of a thread do not change places in here; and gevent's lock may be hit when it is just taken.
-        self._lock: AbstractContextManager[Any] = nullcontext() if patched() else threading.Lock()
+        self._lock = guard()
         self._waiting: list[Rider[T]] = []
         self._boarder: Rider[T] | None = None  # forms the next trip
         self._trips: set[Trip[T]] = set()  # not all of whose riders were told that it ended

@@ -20,6 +20,7 @@ from gqueue.core.model import MOVE_LIMIT, Admission, Ticket
 from gqueue.core.producer import first_in_line, tell_wait
 from gqueue.errors import CallRefused, StoreUnavailable
 from gqueue.store.base import Store
+from gqueue.store.owners import guard
 
 RENEW_S = 0.9
 """Tickets live 2 s: one renewal may be late."""
@@ -60,7 +61,7 @@ class Line:
         self._producer = os.urandom(12).hex()
         self._pid = os.getpid()
         self._numbers = itertools.count(1)
-        self._lock = threading.Lock()
+        self._lock = guard()
         self._waiters: dict[str, Waiter] = {}
         self._early: dict[str, bool] = {}
         self._leaving: list[Ticket] = []

@@ -17,6 +17,7 @@ from gqueue.errors import CallRefused, StoreUnavailable
 from gqueue.job import carried
 from gqueue.store import patience
 from gqueue.store.base import Store
+from gqueue.store.owners import guard
 
 RENEW_S = 1.5
 """A note lives 5 s and is to be renewed every 2 s at most; this is also how late a lost message is made up for."""
@@ -43,7 +44,7 @@ class Outcomes:
 
     def __init__(self, queue_name: str, store: Callable[[], Store], *, rests: bool = False) -> None:
         self._queue_name, self._store, self._rests = queue_name, store, rests
-        self._lock = threading.Lock()
+        self._lock = guard()
         self._waiting: dict[str, set[Waiter]] = {}
         self._listening = threading.Event()
         self._renewed_at = 0.0

@@ -607,6 +607,44 @@ print(timed.value, time.monotonic() - began < 1)
     assert output(producer(redis_url, redis_queue.name, code, PATCH)) == "out of time True"
 
 
+def test_a_greenlet_that_a_signal_hits_as_it_joins_the_line_or_waits_for_an_outcome_holds_nobody_up(
+    redis_queue, redis_url
+):
+    # gevent's locks are taken in Python, between two lines of which the handler of a signal may raise.
+    code = """
+import gevent, gevent.thread, itertools
+class Struck(BaseException): pass
+TRACED = ("line.py", "outcomes.py", "attendant.py")
+def strike(number, seen):
+    def trace(frame, event, _):
+        caller = frame.f_back.f_code.co_filename if frame.f_back else ""
+        if frame.f_code.co_filename != gevent.thread.__file__ or not caller.endswith(TRACED): return None
+        if event == "line":
+            seen.append(frame.f_lineno)
+            if len(seen) == number: raise Struck
+        return trace
+    return trace
+struck = True
+for number in itertools.count(1):
+    job, struck, seen = add.enqueue(0), False, []
+    for wait in (lambda: add.options(wait_timeout=0.02).enqueue(1), lambda: job.wait(0.02)):
+        sys.settrace(strike(number, seen))
+        try: wait()
+        except gqueue.QueueFull: pass
+        except Struck: struck = True
+        finally: sys.settrace(None)
+    outcome = gevent.spawn(job.wait, 20)
+    follower = gevent.spawn(add.enqueue, 2)
+    while not queue.stats().waiters and not follower.ready(): gevent.sleep(0.01)
+    job.cancel()
+    assert outcome.get(timeout=10), number
+    assert follower.get(timeout=10).cancel(), number
+    if not struck: break
+print("all went on")
+"""
+    assert output(producer(redis_url, redis_queue.name, code, PATCH)) == "all went on"
+
+
 @pytest.mark.slow
 def test_greenlets_that_a_fork_copied_put_nothing_in(redis_queue, redis_url):
     # gevent lets them go on in the child, where they would use the parent's numbers.

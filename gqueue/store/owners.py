@@ -7,6 +7,8 @@ them; else all threads of a process share everything. gevent itself is not impor
 import socket
 import threading
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
 
 ALL = 0
 """The owner where all threads share."""
@@ -38,6 +40,15 @@ def rests() -> bool:
     The hub of a native thread beside the main one, of a thread pool say, runs only while a call there waits.
     """
     return patched() and threading.get_native_id() != threading.main_thread().native_id
+
+
+def guard() -> AbstractContextManager[Any]:
+    """Return what guards things of one owner, for statements that neither wait nor log.
+
+    Greenlets do not change places there, so under gevent it is nothing: gevent's lock is taken in Python, and who is
+    hit there, by a signal's handler that raises, leaves it taken for ever.
+    """
+    return nullcontext() if patched() else threading.Lock()
 
 
 def _all() -> int:
