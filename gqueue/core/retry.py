@@ -4,7 +4,7 @@ Decides by the outcome, the attempts made and the task's policy. Leaves the enco
 codec, and the doing to the store. Crashes are not counted here: whoever takes a lost worker's jobs back does that.
 """
 
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from attrs import frozen
 
@@ -18,11 +18,13 @@ MAX_DELAY_MS = 10 * 365 * 86_400_000
 """Longest delay of a retry: that of `config.MAX_SECONDS`, far above any in use, far below 2**53."""
 
 
-@frozen
-class Succeeded:
+class Succeeded(NamedTuple):
     """The task returned; *value* is the encoded outcome, None if no result is kept."""
 
     value: bytes | None = None
+
+
+_SUCCEED = Move.SUCCEED.value
 
 
 @frozen
@@ -114,6 +116,11 @@ def envelope_ms(attempt: int, policy: Backoff) -> float:
     return min(policy.cap, grown) * 1000.0
 
 
+def settle_success(job_id: str, value: bytes | None, result_ttl_ms: int) -> Settlement:
+    """Return what to record of a job that ended with `Succeeded(value)`: what `settle` does, for what most end with."""
+    return Settlement(job_id, _SUCCEED, 0, "", b"", value, result_ttl_ms) if value else Settlement(job_id, _SUCCEED)
+
+
 def settle(
     outcome: Outcome,
     *,
@@ -142,7 +149,7 @@ def settle(
         raise ValueError(f"failures {failures} must be at least 0, max_attempts {max_attempts} at least 1")
     match outcome:
         case Succeeded(value):
-            return Settlement(job_id, Move.SUCCEED.value, outcome=value or b"", ttl_ms=result_ttl_ms if value else 0)
+            return settle_success(job_id, value, result_ttl_ms)
         case Cancelled():
             return Settlement(job_id, Move.CANCEL.value, ttl_ms=result_ttl_ms)
     delay_ms = None if failures + 1 >= max_attempts else _delay_ms(outcome, failures + 1, backoff, jitter)

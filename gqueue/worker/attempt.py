@@ -25,6 +25,9 @@ MISSING: Final = object()
 
 SUCCEEDED = Succeeded()
 
+SCALARS = frozenset({type(None), bool, int, float, str})
+"""Of these a result runs no code but the interpreter's when it is encoded, shown and forgotten."""
+
 WITHHELD = "[message withheld: the task is sensitive]"
 
 UNNAMED = "an exception"
@@ -134,7 +137,7 @@ def outcome_strange(stray: BaseException) -> Outcome:
 
 def success(known: Known, value: object, max_bytes: int) -> Outcome:
     """Return the outcome of a task that returned *value*; one that is not kept may be of any type."""
-    if isinstance(value, _NEVER_RAN) or inspect.isawaitable(value):
+    if type(value) not in SCALARS and (isinstance(value, _NEVER_RAN) or inspect.isawaitable(value)):
         kind = type(value).__name__
         if isinstance(value, CoroutineType | GeneratorType):
             value.close()

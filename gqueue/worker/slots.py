@@ -22,11 +22,11 @@ from gevent.pool import Pool
 from gqueue.core.dispatch import Why
 from gqueue.core.lifecycle import Move
 from gqueue.core.model import ClaimedJob, Settlement
-from gqueue.core.retry import Outcome, settle
+from gqueue.core.retry import Outcome, Succeeded, settle, settle_success
 from gqueue.job import current
 from gqueue.store import codec
 from gqueue.worker import attempt, lines
-from gqueue.worker.attempt import MISSING
+from gqueue.worker.attempt import MISSING, SCALARS
 from gqueue.worker.running import Interrupted, RunningJob
 
 if TYPE_CHECKING:
@@ -42,9 +42,6 @@ TURN_S = 0.005
 """Jobs handed over in one go before the hub gets its turn: as long as gevent itself lets callbacks run."""
 
 SUCCEED = Move.SUCCEED.value
-
-SCALARS = frozenset({type(None), bool, int, float, str})
-"""Of these a result runs no code but the interpreter's when it is encoded, shown and forgotten."""
 
 Item = tuple["Pump", ClaimedJob]
 
@@ -126,13 +123,14 @@ class Slot:
         if self._slots.forked:
             end_child(error)
         try:
-            if error is None and job.fate is None and not known.result_ttl_ms and not job.lost and value is None:
+            plain = error is None and type(value) in SCALARS
+            if plain and job.fate is None and not known.result_ttl_ms and not job.lost:
                 pump.done.append(claimed.id)  # the path of most jobs; all others are told apart by `outcome_of`
                 self.job = None
                 pump.job_ended(1)
                 if pump.tells:
-                    pump.tell(job, attempt.SUCCEEDED, None, "None")
-            elif error is None and type(value) in SCALARS:
+                    pump.tell(job, attempt.SUCCEEDED, None, lines.shorten(value))
+            elif plain:
                 outcome = attempt.outcome_of(job, value, None, pump.max_payload_bytes)
                 self._end(pump, job, outcome, lines.shorten(value) if pump.tells else "")
             else:
@@ -378,6 +376,8 @@ class Slots:
 
 def _settlement(job: RunningJob, outcome: Outcome) -> Settlement:
     known = job.known
+    if type(outcome) is Succeeded:
+        return settle_success(job.job.id, outcome.value, known.result_ttl_ms)
     return settle(
         outcome,
         job_id=job.job.id,
