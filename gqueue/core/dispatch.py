@@ -13,12 +13,16 @@ from typing import NamedTuple
 
 from attrs import frozen
 
-from gqueue.core.model import Left
+from gqueue.core.model import MOVE_LIMIT, Left
 from gqueue.core.sharing import Doing, QueueState, refund, shares
 from gqueue.errors import GqueueError
 
 POLL_MS = 2_000
 """Longest time without asking a queue that was empty: what a lost hint may cost."""
+
+
+ENOUGH = 100
+"""So many outcomes are worth a call of their own, however many slots there are."""
 
 
 class Phase(Enum):
@@ -234,10 +238,35 @@ def memory_grown(worker: WorkerState) -> Step:
     return _plan(worker._replace(grown=True), list(worker.queues), [])
 
 
+def call_sent(worker: WorkerState, queue: int, *, settling: int) -> Step:
+    """Take it that a call is on its way that settles *settling*, and what has ended since.
+
+    Enough of that is settled, and its slots are filled, by a second call right behind the first: so the store has it at
+    hand when it is done with that, and is at work while the worker is, too. Not where queues share the slots: which of
+    them is next depends on the answer.
+    """
+    state = worker.queues[queue]
+    free = min(worker.limit - state.running - state.requested, MOVE_LIMIT)
+    ended = state.unsettled - settling
+    if (
+        len(worker.queues) > 1
+        or worker.phase is not Phase.RUNNING
+        or state.doing is not Doing.CALLING
+        or state.behind is not None
+        or not state.wants
+        or state.adopt
+        or free < 1
+        or ended < min((worker.limit + 1) // 2, ENOUGH)
+    ):
+        return worker, ()
+    state = state._replace(behind=free, requested=state.requested + free, hinted=False, due=False)
+    return worker._replace(queues=(state,)), (Claim(queue, free),)
+
+
 def answered(
     worker: WorkerState, queue: int, *, settled: int, claimed: int, left: Left, due_in_ms: int | None = None
 ) -> Step:
-    """Take the answer to a Claim or Settle: *claimed* jobs go to slots.
+    """Take the answer to a Claim or Settle: *claimed* jobs go to slots. A call that was sent behind it is next.
 
     Raises MiscountedJobs if it claimed more than was asked, or settled more than there was.
     """
@@ -249,12 +278,13 @@ def answered(
     if empty and due_in_ms is not None and due_in_ms < POLL_MS and worker.phase is Phase.RUNNING:
         commands.append(Alarm(queue, max(1, due_in_ms)))
     state = state._replace(
-        doing=Doing.NOTHING,
+        doing=Doing.NOTHING if state.behind is None else Doing.CALLING,
         running=state.running + claimed,
         unsettled=state.unsettled - settled,
-        asked=0,
+        asked=state.behind or 0,
+        behind=None,
         charged=0,
-        requested=0,
+        requested=state.behind or 0,
         empty=empty,
         failing=False,
     )
@@ -273,7 +303,7 @@ def call_failed(worker: WorkerState, queue: int) -> Step:
 def call_refused(worker: WorkerState, queue: int) -> Step:
     """Take it that a call of the pump was refused, since the lease is lost; nothing was recorded."""
     state = worker.queues[queue]
-    idle = state._replace(doing=Doing.NOTHING, asked=0, charged=0, requested=0, failing=False)
+    idle = state._replace(doing=Doing.NOTHING, asked=0, behind=None, charged=0, requested=0, failing=False)
     return _lose(worker, queue, idle)
 
 

@@ -7,6 +7,7 @@ path makes once a job is a NamedTuple, which costs half of a frozen attrs class;
 
 import math
 import re
+from collections.abc import Sequence
 from enum import Enum
 from typing import NamedTuple, Protocol
 
@@ -248,6 +249,14 @@ class Settlement(NamedTuple):
     report: bytes = b""
     outcome: bytes = b""
     ttl_ms: int = 0
+
+
+class WorkerCall(NamedTuple):
+    """What a worker's call brings: ids of jobs that succeeded and leave no result, all others that ended, a limit."""
+
+    done: Sequence[str]
+    settlements: Sequence[Settlement]
+    limit: int
 
 
 @frozen

@@ -28,8 +28,9 @@ class QueueState(NamedTuple):  # one is made for each event of a batch: in less 
         weight: its share, >= 1.
         running: jobs of it on slots, or waiting for one; those of a lost lease too, until they end.
         unsettled: outcomes that were not sent yet, or whose call was not answered yet.
-        asked, requested: limit of the call in flight; how many slots are kept free for its answer. A call that failed
-            is sent again, but no longer keeps slots from other queues.
+        asked, behind: limit of the call in flight; and of the one that was sent right behind it, None if there is none.
+        requested: how many slots are kept free for their answers. A call that failed is sent again, but no longer keeps
+            slots from other queues.
         empty: the last answer was that nothing is ready, or that the queue is paused.
         hinted: a hint was taken, so the next call must come at once.
         due: it is time to ask, though the last answer was empty.
@@ -43,6 +44,7 @@ class QueueState(NamedTuple):  # one is made for each event of a batch: in less 
     running: int = 0
     unsettled: int = 0
     asked: int = 0
+    behind: int | None = None
     requested: int = 0
     empty: bool = False
     hinted: bool = False

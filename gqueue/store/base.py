@@ -28,6 +28,7 @@ from gqueue.core.model import (
     Stats,
     Ticket,
     WhenFull,
+    WorkerCall,
 )
 
 Wait = Literal["room", "done"]
@@ -118,21 +119,23 @@ class Store(Protocol):
         settlements: Sequence[Settlement],
         limit: int,
         *,
-        meanwhile: Callable[[], None] | None = None,
+        meanwhile: Callable[[], WorkerCall | None] | None = None,
         now_ms: int | None = None,
     ) -> Claim:
         """Record what ended, put retries and dead letters where they belong, then claim at most *limit* jobs.
 
-        *call* numbers the worker's calls from 1; the last number sent again applies nothing and answers with the
+        *call* numbers the worker's calls from 1; one of the last two sent again applies nothing and answers with the
         jobs which that call had claimed. *done* are ids of jobs that succeeded and leave no result. Renews the lease.
 
         Args:
             limit: 0 to 1,000. Fewer jobs come back when their records pass 4 MiB; `left` then says MORE.
-            meanwhile: called when the call is on its way, before the answer is waited for; each time it is sent.
+            meanwhile: called when the call is on its way, before the answer is waited for; each time it is sent. What
+                it returns is the next call, number *call* + 1: it may be sent right behind this one, and is to be made
+                next, when this one is answered.
 
         Raises:
-            LeaseLost: nothing was recorded; the jobs run elsewhere.
-            StaleCall: *call* is neither the next nor the last.
+            LeaseLost: nothing was recorded, of a call behind this one neither; the jobs run elsewhere.
+            StaleCall: *call* is neither the next nor one of the last two.
         """
         ...
 

@@ -82,11 +82,13 @@ class Client:
         opening: Opening | None = None,
         job_ids: tuple[str, ...] = (),
         receive: Callable[[Link], Any] | None = None,
+        sent_on: Link | None = None,
     ) -> Any:
         """Return the reply to a command, sent again while the server is away.
 
         *parts* is the command; behind the *opening* of a script, its arguments. *job_ids* are for the error.
         *receive* reads the reply, and may say more on the same connection; if that fails, all of it is done again.
+        A connection that owes one more reply then is left to it. *sent_on*: where the command was sent already.
 
         Raises:
             StoreUnavailable: no answer for `retry_for`, or the password is refused, or the store is closed; AllBusy:
@@ -100,27 +102,34 @@ class Client:
         deadline = time.monotonic() + self._retry_for
         sent, redirects = False, 0
         while True:
-            link, opened, stale, sending = None, False, False, False
+            link, opened, stale, sending = sent_on, sent_on is not None, sent_on is not None, False
+            sent_on = None
             try:
-                if links.gate.error is not None:
+                if links.gate.error is not None and link is None:
                     self._wait_for_server(links, deadline)
                 lanes = links.lanes()
-                link, deadline = self._take(links, lanes, deadline)
-                stale = not link.fresh
-                if stale and link.outdated:
+                if link is not None and link.outdated:
                     lanes.drop(link)
                     continue
-                if not stale:
-                    self._open(links, link)
-                opened = sending = True
-                link.send(packed)
-                sending = False
+                if link is None:
+                    link, deadline = self._take(links, lanes, deadline)
+                    stale = not link.fresh
+                    if stale and link.outdated:
+                        lanes.drop(link)
+                        continue
+                    if not stale:
+                        self._open(links, link)
+                    opened = sending = True
+                    link.send(packed)
+                    sending = False
                 reply = link.receive() if receive is None else receive(link)
             except RedisError as error:
                 fault = fault_of(error)
-                if opened and fault in (Fault.FULL, Fault.FATAL, Fault.NO_SCRIPT) and link is not None:
+                if link is None:
+                    pass
+                elif opened and fault in (Fault.FULL, Fault.FATAL, Fault.NO_SCRIPT) and not link.owes:
                     lanes.give(link)
-                elif link is not None:
+                else:
                     lanes.drop(link)
                 if fault is Fault.NO_SCRIPT and opening is not None:
                     packed, opening = opening.pack_with_text(parts), None
@@ -138,10 +147,18 @@ class Client:
                     lanes.drop(link)
                 raise
             else:
-                lanes.give(link)
+                if not link.owes:
+                    lanes.give(link)
                 return reply
             if links.closed:
                 raise self._gave_up(links, operation, None, job_ids, sent)
+
+    def drop(self, link: Link) -> None:
+        """Close a connection that `call` left to its *receive*."""
+        try:
+            self._links.lanes().drop(link)
+        except LanesClosed:
+            link.close()
 
     def look_again(self) -> str:
         """Once a minute, look whether the server's settings endanger jobs by now; return what is new, "" if nothing.

@@ -214,13 +214,14 @@ def _unreadable(connection: RedisConnection) -> str:
 class Link:
     """One connection, in the hands of one caller at a time.
 
-    *fresh*: it was not opened yet; *stopped*: its holder is to drop it, and not to wait on.
+    *fresh*: it was not opened yet; *stopped*: its holder is to drop it, and not to wait on; *owes*: a second command
+    was sent behind the one whose reply is next.
     """
 
     def __init__(self, connection: RedisConnection) -> None:
         self._connection = connection
         self._closing = threading.Lock()
-        self.fresh, self.stopped = True, False
+        self.fresh, self.stopped, self.owes = True, False, False
 
     def open(self) -> None:
         """Connect; the errors are those of redis-py."""

@@ -30,6 +30,7 @@ from gqueue.core.model import (
     Stats,
     Ticket,
     WhenFull,
+    WorkerCall,
 )
 from gqueue.core.order import member
 from gqueue.core.scheduling import QueueState
@@ -163,7 +164,7 @@ class MemoryStore:
         settlements: Sequence[Settlement],
         limit: int,
         *,
-        meanwhile: Callable[[], None] | None = None,
+        meanwhile: Callable[[], WorkerCall | None] | None = None,
         now_ms: int | None = None,
     ) -> Claim:
         now = _now(now_ms)

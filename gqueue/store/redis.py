@@ -4,7 +4,7 @@ Decides nothing about jobs: `core.scheduling` says what the operations do, the s
 which keys and arguments they take; what is passed here is checked against them by a test.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any
 
@@ -30,6 +30,7 @@ from gqueue.core.model import (
     Stats,
     Ticket,
     WhenFull,
+    WorkerCall,
 )
 from gqueue.errors import LeaseLost, NotLapsed, StaleCall, StoreUnavailable
 from gqueue.store import confirm, replies, scripts
@@ -73,6 +74,7 @@ class RedisStore:
         self._scripts = _load()
         self._openings: dict[tuple[str, ...], Opening] = {}
         self._confirms: set[bool] = set()
+        self._sent: tuple[str, int, Link] | None = None  # a worker's call that was sent behind another, and where
         self._client = client or Client(
             address_of(url),
             name,
@@ -205,9 +207,48 @@ class RedisStore:
         settlements: Sequence[Settlement],
         limit: int,
         *,
-        meanwhile: Callable[[], None] | None = None,
+        meanwhile: Callable[[], WorkerCall | None] | None = None,
         now_ms: int | None = None,
     ) -> Claim:
+        sent_on = self._sent_on(worker, call)
+        opening = self._opening("settle_and_claim", WORKER=worker)
+        arguments = self._settling(worker, call, done, settlements, limit, now_ms)
+
+        def receive(link: Link) -> Any:
+            link.owes = False
+            behind = None if meanwhile is None else meanwhile()
+            if behind is not None:
+                link.owes = True
+                link.send(opening.pack(self._settling(worker, call + 1, *behind, now_ms)))
+            reply = link.receive()
+            if behind is not None:
+                self._sent = worker, call + 1, link
+            return reply
+
+        reply = self._client.call("settle_and_claim", arguments, opening, receive=receive, sent_on=sent_on)
+        if reply[0] == b"ok":
+            return replies.claim(reply)
+        self._sent_on(worker, 0)
+        _fenced(reply, worker)
+        raise StaleCall(worker, call)
+
+    def _sent_on(self, worker: str, call: int) -> Link | None:
+        """Return the connection on which this call was sent already, if it was; close that of another."""
+        sent, self._sent = self._sent, None
+        if sent is None or sent[:2] == (worker, call):
+            return sent and sent[2]
+        self._client.drop(sent[2])
+        return None
+
+    def _settling(
+        self,
+        worker: str,
+        call: int,
+        done: Sequence[str],
+        settlements: Sequence[Settlement],
+        limit: int,
+        now_ms: int | None,
+    ) -> list[Argument]:
         rules = self.rules
         arguments: list[Argument] = [
             _now(now_ms),
@@ -224,11 +265,7 @@ class RedisStore:
         ]
         for settlement in settlements:
             arguments += settlement
-        receive = _receiving(meanwhile)
-        reply = _fenced(self._run("settle_and_claim", arguments, WORKER=worker, receive=receive), worker)
-        if reply[0] == b"stale_call":
-            raise StaleCall(worker, call)
-        return replies.claim(reply)
+        return arguments
 
     def held(self, worker: str, call: int, *, now_ms: int | None = None) -> tuple[ClaimedJob, ...]:
         reply = _fenced(self._run("held", [worker, call], WORKER=worker), worker)
@@ -353,10 +390,12 @@ class RedisStore:
         receive: Callable[[Link], Any] | None = None,
         **owners: str,
     ) -> Any:
-        opening = self._openings.get((name, *owners.values())) or self._opening(name, owners)
-        return self._client.call(name, arguments, opening, job_ids, receive)
+        return self._client.call(name, arguments, self._opening(name, **owners), job_ids, receive)
 
-    def _opening(self, name: str, owners: Mapping[str, str]) -> Opening:
+    def _opening(self, name: str, **owners: str) -> Opening:
+        opening = self._openings.get((name, *owners.values()))
+        if opening is not None:
+            return opening
         script = self._scripts[name]
         keys = [self._keys(kind, owners.get(kind.rpartition(":")[2], "")) for kind in script.keys]
         if len(self._openings) >= MOST_OPENINGS:

@@ -20,7 +20,7 @@ from gevent import Greenlet, get_hub
 from gqueue import failpoints
 from gqueue.core import dispatch
 from gqueue.core.dispatch import Adopt, Claim, Command, Leave, Register, Settle, Step
-from gqueue.core.model import MOVE_BYTES, MOVE_LIMIT, ClaimedJob, Left, Settlement
+from gqueue.core.model import MOVE_BYTES, MOVE_LIMIT, ClaimedJob, Left, Settlement, WorkerCall
 from gqueue.core.retry import Outcome
 from gqueue.core.sharing import Doing
 from gqueue.errors import LeaseLost, StaleCall
@@ -220,26 +220,47 @@ class Pump:
                     raise TypeError(f"a pump cannot carry out {command!r}")
 
     def _settle_and_claim(self, limit: int) -> None:
+        call: WorkerCall | None = self._gather(limit)
+        while call is not None:
+            call = self._carry(call)
+
+    def _gather(self, limit: int) -> WorkerCall:
+        """Return what the next call brings."""
         self.tells = lines.wanted(self._log_jobs)
         done, settlements = self._take()
-        limit = min(limit, MOVE_LIMIT - len(done) - len(settlements))
-        call = self._call + 1
-        store, worker_id = self.store, self.worker_id
         settled = len(done) + len(settlements)
         if settled:
             self._at_settle()
+        return WorkerCall(done, settlements, min(limit, MOVE_LIMIT - settled))
+
+    def _carry(self, call: WorkerCall) -> WorkerCall | None:
+        """Make *call*; return the one that was sent behind it."""
+        settled, number = len(call.done) + len(call.settlements), self._call + 1
+        store, worker_id, calls = self.store, self.worker_id, [call]
+
+        def meanwhile() -> WorkerCall | None:
+            # The jobs that were handed over run before the answer is looked for: it is there by then, and needs no
+            # watcher. What of them has ended need not wait for it.
+            gevent.sleep()
+            if len(calls) == 1 and not self.lost:
+                self.report_ended()
+                self.owner.tell(dispatch.call_sent(self.owner.state, self.number, settling=settled))
+                command, self._command = self._command, None
+                if isinstance(command, Claim):
+                    calls.append(self._gather(command.limit))
+            return calls[1] if len(calls) > 1 else None
+
         self._calling = True
-        # The jobs that were handed over run before the answer is looked for: it is there by then, and needs no watcher.
         reply = self._with_lease(
-            lambda: store.settle_and_claim(worker_id, call, done, settlements, limit, meanwhile=gevent.sleep),
-            done,
-            settlements,
+            lambda: store.settle_and_claim(worker_id, number, *call, meanwhile=meanwhile),
+            calls,
         )
         self._calling = False
         self.report_ended()
         if reply is None:
-            return self._refused()
-        self._call = call
+            self._refused()
+            return None
+        self._call = number
         if settled:
             self._at_settled()
         if reply.jobs:
@@ -263,7 +284,7 @@ class Pump:
             lines.not_recorded(self.queue.name, reply.skipped)
         if (reply.left is Left.PAUSED) is not self._paused:
             self._say_paused()
-        return None
+        return calls[1] if len(calls) > 1 else None
 
     def _take(self) -> tuple[list[str], list[Settlement]]:
         """Return what the next call settles: at most 1,000 outcomes, of about 4 MiB."""
@@ -281,15 +302,14 @@ class Pump:
         done, self.done = done[: MOVE_LIMIT - count], done[MOVE_LIMIT - count :]
         return done, settlements
 
-    def _with_lease(
-        self, call: Callable[[], T], done: Sequence[str] = (), settlements: Sequence[Settlement] = ()
-    ) -> T | None:
-        """Make *call* until it is answered; return None if the lease is lost. *done*, *settlements*: what it brings."""
+    def _with_lease(self, call: Callable[[], T], brings: Sequence[WorkerCall] = ()) -> T | None:
+        """Make *call* until it is answered; return None if the lease is lost, and say what then is not recorded."""
         try:
             answer = self._persist(call)
         except (LeaseLost, StaleCall) as refused:
             _logger.warning("queue %s: %s", self.queue.name, refused)
-            self._say_dropped(done, settlements)
+            for each in brings:
+                self._say_dropped(each.done, each.settlements)
             return None
         # The lease may have been lost after the call was applied: what it claimed is taken back by others.
         return None if self.lost else answer
@@ -366,12 +386,12 @@ class Pump:
     def _settle_last(self) -> None:
         """Settle what ended since the last call: with the rest it would be given back, and done again."""
         while True:
-            done, settlements = self._take()
-            settled = len(done) + len(settlements)
+            call = WorkerCall(*self._take(), 0)
+            settled = len(call.done) + len(call.settlements)
             if not settled:
                 return
-            settle = partial(self.store.settle_and_claim, self.worker_id, self._call + 1, done, settlements, 0)
-            reply = self._with_lease(settle, done, settlements)
+            settle = partial(self.store.settle_and_claim, self.worker_id, self._call + 1, *call)
+            reply = self._with_lease(settle, [call])
             if reply is None:
                 return
             self._call += 1

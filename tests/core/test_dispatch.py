@@ -45,6 +45,7 @@ class Flight:
 
     def __init__(self, command: Command, sent: int) -> None:
         self.command, self.sent, self.failed, self.doomed = command, sent, False, False
+        self.behind: Flight | None = None
         self.limit = command.limit if isinstance(command, Claim) else 0
 
 
@@ -77,6 +78,7 @@ class Shell(RuleBasedStateMachine):
         self.listening: set[int] = set()
         self.alarms: set[int] = set()
         self.flights: dict[int, Flight] = {}
+        self.sending_behind = False
         self.exited = False
         self.take(dispatch.start(slots, tuple(weights), strict=strict, stuck_share=share, max_jobs=max_jobs))
 
@@ -137,9 +139,18 @@ class Shell(RuleBasedStateMachine):
         return causes | ({Cause.MAX_RSS} if self.grown else set())
 
     def kept(self) -> int:
-        return sum(flight.limit for flight in self.flights.values() if not (flight.failed or flight.doomed))
+        kept = [flight for flight in self.flights.values() if not (flight.failed or flight.doomed)]
+        return sum(flight.limit + (flight.behind.limit if flight.behind else 0) for flight in kept)
 
     def launch(self, queue: int, command: Command) -> None:
+        if self.sending_behind:
+            first = self.flights[queue]
+            assert isinstance(command, Claim)
+            assert first.behind is None
+            first.behind = Flight(command, self.outcomes[queue] - first.sent)
+            assert first.behind.sent >= min((self.slots + 1) // 2, dispatch.ENOUGH)
+            self.hinted[queue] = False
+            return
         assert queue not in self.flights
         assert not self.left[queue]
         assert not self.lost[queue] or isinstance(command, Register)
@@ -178,6 +189,8 @@ class Shell(RuleBasedStateMachine):
         if flight.doomed:
             self.refuse(queue)
             return
+        if flight.behind:
+            self.flights[queue] = flight.behind
         claimed = 0 if paused else min(most, self.stored[queue], flight.limit)
         settled = min(flight.sent, max(settle, 1))  # one call may not carry all
         self.stored[queue] -= claimed
@@ -191,6 +204,14 @@ class Shell(RuleBasedStateMachine):
         self.lost[queue], self.outcomes[queue] = True, 0
         self.left[queue] |= self.phase in (Phase.DRAINING, Phase.STOPPED)
         self.take(dispatch.call_refused(self.worker, queue))
+
+    @rule(queue=QUEUES)
+    def send(self, queue: int) -> None:
+        flight = self.flights.get(queue)
+        if flight and isinstance(flight.command, Claim | Settle):
+            self.sending_behind = True
+            self.take(dispatch.call_sent(self.worker, queue, settling=flight.sent))
+            self.sending_behind = False
 
     @rule(queue=QUEUES)
     def fail_call(self, queue: int) -> None:
@@ -456,6 +477,67 @@ def test_jobs_that_end_while_a_call_is_in_flight_wait_for_the_next() -> None:
 
     worker, commands = dispatch.answered(worker, 0, settled=1, claimed=1, left=Left.MORE)
     assert commands == (Claim(0, 2),)
+
+
+def test_half_of_the_slots_that_ends_while_a_call_is_on_its_way_is_settled_and_replaced_right_behind_it() -> None:
+    worker = running(dispatch.start(4, (1,), strict=True)[0], 4)
+    worker, _ = dispatch.finished(worker, 0, 2, 2)
+    worker, _ = dispatch.finished(worker, 0, 1, 1)
+    assert dispatch.call_sent(worker, 0, settling=2) == (worker, ())
+
+    worker, _ = dispatch.finished(worker, 0, 1, 1)
+    worker, commands = dispatch.call_sent(worker, 0, settling=2)
+    assert commands == (Claim(0, 2),)
+    assert dispatch.call_sent(worker, 0, settling=2) == (worker, ())  # no third
+
+    worker, commands = dispatch.answered(worker, 0, settled=2, claimed=2, left=Left.MORE)
+    assert commands == ()
+    worker, commands = dispatch.answered(worker, 0, settled=2, claimed=1, left=Left.MORE)
+    assert commands == (Claim(0, 1),)
+
+
+def test_of_ten_thousand_slots_some_are_enough_for_a_call_behind_another() -> None:
+    worker = dispatch.start(10_000, (1,), strict=True)[0]
+    for _ in range(10):
+        worker, _ = dispatch.answered(worker, 0, settled=0, claimed=1_000, left=Left.MORE)
+    worker, _ = dispatch.finished(worker, 0, 1, 1)
+    worker, _ = dispatch.finished(worker, 0, dispatch.ENOUGH - 1, dispatch.ENOUGH - 1)
+    assert dispatch.call_sent(worker, 0, settling=1)[1] == ()
+
+    worker, _ = dispatch.finished(worker, 0, 1, 1)
+    assert dispatch.call_sent(worker, 0, settling=1)[1] == (Claim(0, dispatch.ENOUGH),)
+
+
+@pytest.mark.parametrize("event", ["drain", "lease", "failure", "empty", "adopt", "two queues"])
+def test_no_call_is_sent_behind_another_when_what_follows_depends_on_its_answer(event: str) -> None:
+    worker = dispatch.start(4, (1, 1) if event == "two queues" else (1,), strict=True)[0]
+    worker, _ = dispatch.answered(worker, 0, settled=0, claimed=4, left=Left.NOTHING if event == "empty" else Left.MORE)
+    worker, _ = dispatch.finished(worker, 0, 1, 1)
+    worker, _ = dispatch.finished(worker, 0, 3, 3)
+    assert worker.queues[0].doing is Doing.CALLING
+    match event:
+        case "drain":
+            worker, _ = dispatch.drain_asked(worker)
+        case "lease":
+            worker, _ = dispatch.lease_lost(worker, 0)
+        case "failure":
+            worker, _ = dispatch.call_failed(worker, 0)
+        case "adopt":
+            worker, _ = dispatch.held_more(worker, 0)
+
+    assert dispatch.call_sent(worker, 0, settling=1) == (worker, ())
+
+
+def test_refused_call_takes_the_one_behind_it_along() -> None:
+    worker = running(dispatch.start(4, (1,), strict=True)[0], 4)
+    worker, _ = dispatch.finished(worker, 0, 2, 2)
+    worker, _ = dispatch.finished(worker, 0, 2, 2)
+    worker, _ = dispatch.call_sent(worker, 0, settling=2)
+
+    worker, commands = dispatch.call_refused(worker, 0)
+    assert commands == (Register(0),)
+    worker, commands = dispatch.registered(worker, 0)
+    assert commands == (Claim(0, 4),)
 
 
 def test_empty_queue_is_listened_to_and_asked_again_when_no_hint_comes() -> None:

@@ -27,6 +27,7 @@ from gqueue.core.model import (
     State,
     Ticket,
     WhenFull,
+    WorkerCall,
 )
 from gqueue.errors import LeaseLost, NotLapsed, StaleCall, StoreUnavailable
 from gqueue.store.base import Store
@@ -323,11 +324,40 @@ def test_claim_sent_again_is_answered_with_the_same_jobs(store: Store):
     assert store.stats(now_ms=NOW).running == 2
 
 
+def test_claim_before_the_last_is_answered_again_and_settles_nothing_twice(store: Store):
+    put(store, "a", "b", "c", "d")
+    store.register("w", now_ms=NOW)
+    store.settle_and_claim("w", 1, [], [], 1, now_ms=NOW)
+    second = store.settle_and_claim("w", 2, ["a"], [], 2, now_ms=NOW)
+    third = store.settle_and_claim("w", 3, [], [], 1, now_ms=NOW)
+
+    assert store.settle_and_claim("w", 2, ["a"], [], 2, now_ms=NOW).jobs == second.jobs
+    assert store.settle_and_claim("w", 3, [], [], 1, now_ms=NOW) == third
+    assert [j.id for j in (*second.jobs, *third.jobs)] == ["b", "c", "d"]
+    stats = store.stats(now_ms=NOW)
+    assert (stats.running, stats.counters["claimed"], stats.counters["succeeded"]) == (3, 4, 1)
+
+
+def test_claim_that_may_be_sent_behind_another_is_made_in_its_turn(store: Store):
+    put(store, "a", "b", "c")
+    store.register("w", now_ms=NOW)
+    store.settle_and_claim("w", 1, [], [], 1, now_ms=NOW)
+    behind = WorkerCall(["a"], [], 1)
+
+    second = store.settle_and_claim("w", 2, [], [], 1, meanwhile=lambda: behind, now_ms=NOW)
+    third = store.settle_and_claim("w", 3, *behind, now_ms=NOW)
+
+    assert [j.id for j in (*second.jobs, *third.jobs)] == ["b", "c"]
+    assert (second.skipped, third.skipped) == ((), ())
+    assert store.stats(now_ms=NOW).counters == {"enqueued": 3, "claimed": 3, "succeeded": 1}
+
+
 def test_claim_that_was_overtaken_is_refused(store: Store):
     claim(store)
     settle(store)
+    store.settle_and_claim("w", 3, [], [], 0, now_ms=NOW)
 
-    for number in (1, 4):
+    for number in (1, 5):
         with pytest.raises(StaleCall):
             store.settle_and_claim("w", number, [], [], 1, now_ms=NOW)
 

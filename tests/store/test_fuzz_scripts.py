@@ -131,10 +131,10 @@ def calls_of_a_repair(store: RedisStore) -> dict[str, list[list[Any]]]:
     sent: dict[str, list[list[Any]]] = {}
     original = Client.call
 
-    def keep(self: Client, operation: str, parts: Any, opening: Any = None, *rest: Any) -> Any:
+    def keep(self: Client, operation: str, parts: Any, opening: Any = None, *rest: Any, **more: Any) -> Any:
         if opening is not None:
             sent.setdefault(opening.script.name, []).append([len(opening.keys), *opening.keys, *parts])
-        return original(self, operation, parts, opening, *rest)
+        return original(self, operation, parts, opening, *rest, **more)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Client, "call", keep)
@@ -218,7 +218,7 @@ def parts_of(call: Any) -> list[Any]:
     """Return what *call* of a store would send."""
     sent: list[Any] = []
 
-    def keep(self: Client, operation: str, parts: Any, opening: Any, *rest: Any) -> Any:
+    def keep(self: Client, operation: str, parts: Any, opening: Any, *rest: Any, **more: Any) -> Any:
         sent.extend([len(opening.keys), *opening.keys, *parts])
         raise LookupError
 

@@ -117,18 +117,18 @@ def machine(server, rules):
 
         @rule(
             worker=workers,
-            ahead=st.sampled_from([1, 1, 1, 1, 0, 2]),
+            ahead=st.sampled_from([1, 1, 1, 1, 1, 0, -1, -2, 2]),
             done=st.lists(ids, max_size=2),
             outcomes=st.lists(settlements, max_size=3),
             limit=st.integers(0, 3),
         )
         def settle_and_claim(self, worker, ahead, done, outcomes, limit):
-            call = self.calls.get(worker, 0) + ahead
+            call = max(0, self.calls.get(worker, 0) + ahead)
             reply = self.both(
                 "settle_and_claim", worker=worker, call=call, done=done, settlements=outcomes, limit=limit
             )
             if not isinstance(reply, tuple):
-                self.calls[worker] = call
+                self.calls[worker] = max(call, self.calls.get(worker, 0))
 
         def live(self, pick):
             """Return one of the workers that have a lease, as far as there is one."""

@@ -16,8 +16,8 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from attrs import evolve
 
-from gqueue.core.model import Left, NewJob, Settlement, State, Ticket, WhenFull
-from gqueue.errors import CallRefused, StoreFull, StoreTooOld, StoreUnavailable
+from gqueue.core.model import Left, NewJob, Settlement, State, Ticket, WhenFull, WorkerCall
+from gqueue.errors import CallRefused, LeaseLost, StoreFull, StoreTooOld, StoreUnavailable
 from gqueue.store import patience
 from gqueue.store.connection import Lanes, Link
 from gqueue.store.patience import AllBusy
@@ -133,7 +133,10 @@ def test_settlement_whose_reply_was_lost_is_recorded_once(open_redis: OpenStore,
     assert store.look(["a"])[0].failures == 1
 
 
-def test_request_that_arrives_after_its_sender_gave_up_strands_nothing(open_redis: OpenStore, proxy: Proxy):
+@pytest.mark.parametrize("overtaken", [False, True])
+def test_request_that_arrives_after_its_sender_gave_up_strands_nothing(
+    open_redis: OpenStore, proxy: Proxy, overtaken: bool
+):
     store = open_redis(proxy.url)
     enqueue(store, "a", "b")
     store.register("w")
@@ -142,10 +145,12 @@ def test_request_that_arrives_after_its_sender_gave_up_strands_nothing(open_redi
 
     assert claim(store, call=2, limit=0, done=("a",)) == []  # sent again: the first is still on its way
     assert claim(store, call=3, limit=1) == ["b"]
-    late = proxy.let_go()
+    if overtaken:
+        claim(store, call=4, limit=0)
+    (late,) = proxy.let_go()
 
-    assert late == [b"*1\r\n$10\r\nstale_call\r\n"]
-    assert [job.id for job in store.held("w", 3)] == ["b"]
+    assert late.startswith(b"*1\r\n$10\r\nstale_call\r\n" if overtaken else b"*7\r\n$2\r\nok")
+    assert [job.id for job in store.held("w", 4 if overtaken else 3)] == ["b"]
     assert store.stats().counters["succeeded"] == 1
 
 
@@ -207,6 +212,139 @@ def test_claim_is_on_its_way_while_its_caller_does_something_else(open_redis: Op
         wait_until(lambda: other.stats().running == 1)
 
     assert [job.id for job in store.settle_and_claim("w", 2, [], [], 1, meanwhile=look).jobs] == ["a"]
+
+
+def behind_each_other(store: RedisStore, call: int, done: str, behind: WorkerCall) -> list[list[str]]:
+    """Make a call and the one *behind* it; return which jobs each claimed."""
+    first = store.settle_and_claim("w", call, [done], [], 1, meanwhile=lambda: behind)
+    second = store.settle_and_claim("w", call + 1, *behind)
+    assert (first.skipped, second.skipped) == ((), ())
+    return [[job.id for job in claimed.jobs] for claimed in (first, second)]
+
+
+def test_call_that_is_sent_behind_another_is_carried_out_before_it_is_asked_for(open_redis: OpenStore):
+    store, other = open_redis(), open_redis()
+    enqueue(store, "a", "b")
+    store.register("w")
+    claim(store, limit=0)
+
+    first = store.settle_and_claim("w", 2, [], [], 1, meanwhile=lambda: WorkerCall([], [], 1))
+    wait_until(lambda: other.stats().running == 2)
+
+    assert [job.id for job in (*first.jobs, *store.settle_and_claim("w", 3, [], [], 1).jobs)] == ["a", "b"]
+    assert store.parts()[0].connections() == 1
+
+
+@pytest.mark.parametrize(
+    "verdicts",
+    [
+        ["lose reply"],
+        ["cut"],
+        ["hold"],
+        ["pass", "lose reply"],
+        ["pass", "cut"],
+        ["pass", "hold"],
+        ["lose reply", "pass", "pass", "lose reply"],
+        ["pass", "cut", "cut", "lose reply"],
+    ],
+    ids=" ".join,
+)
+def test_calls_one_behind_the_other_are_each_applied_once_whatever_is_lost(
+    open_redis: OpenStore, proxy: Proxy, verdicts: list[str]
+):
+    store = open_redis(proxy.url)
+    enqueue(store, *"abcdef")
+    store.register("w")
+    assert claim(store, limit=2) == ["a", "b"]
+    rest, met = iter(verdicts), []
+
+    def rule(arguments: list[bytes]) -> str:
+        met.append(next(rest, "pass") if arguments[0] in (b"EVALSHA", b"EVAL") else "pass")
+        return met[-1]
+
+    proxy.rule = rule
+
+    assert behind_each_other(store, 2, "a", WorkerCall(["b"], [], 1)) == [["c"], ["d"]]
+
+    assert {*met} > {"pass"}
+    proxy.let_go()
+    assert behind_each_other(store, 4, "c", WorkerCall(["d"], [], 1)) == [["e"], ["f"]]
+    assert store.stats().counters == {"enqueued": 6, "claimed": 6, "succeeded": 4}
+    assert store.parts()[0].connections() == 1
+
+
+def test_both_of_two_calls_are_answered_again_when_both_replies_were_lost(open_redis: OpenStore):
+    store, lost = open_redis(), open_redis()
+    enqueue(store, *"abcd")
+    store.register("w")
+    claim(store, limit=2)
+    replies = behind_each_other(lost, 2, "a", WorkerCall(["b"], [], 1))
+
+    assert behind_each_other(store, 2, "a", WorkerCall(["b"], [], 1)) == replies == [["c"], ["d"]]
+
+
+def test_refused_call_takes_the_connection_along_that_owes_the_reply_to_another(open_redis: OpenStore):
+    store, other = open_redis(), open_redis()
+    enqueue(store, "a")
+    store.register("w")
+    other.leave("w", 10)
+
+    with pytest.raises(LeaseLost):
+        store.settle_and_claim("w", 1, [], [], 1, meanwhile=lambda: WorkerCall([], [], 1))
+
+    store.register("w")
+    assert claim(store) == ["a"]
+
+
+def test_call_that_is_made_in_place_of_the_one_sent_behind_gets_its_own_reply(open_redis: OpenStore):
+    store = open_redis()
+    enqueue(store, "a", "b")
+    store.register("w")
+    store.register("v")
+    store.settle_and_claim("w", 1, [], [], 0, meanwhile=lambda: WorkerCall([], [], 1))
+    wait_until(lambda: store.stats().running == 1)
+
+    assert [job.id for job in store.settle_and_claim("v", 1, [], [], 1).jobs] == ["b"]
+    assert claim(store, call=2) == ["a"]
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_scripts_that_are_flushed_between_two_calls_are_sent_again(open_redis: OpenStore, server: Server, first: bool):
+    store = open_redis()
+    enqueue(store, "a", "b", "c", "d")
+    store.register("w")
+    claim(store, limit=2)
+    behind = WorkerCall(["b"], [], 1)
+
+    def flush() -> WorkerCall:
+        with server.client() as client:
+            client.script_flush()
+        return behind
+
+    if first:
+        flush()
+        assert behind_each_other(store, 2, "a", behind) == [["c"], ["d"]]
+    else:
+        store.settle_and_claim("w", 2, ["a"], [], 1, meanwhile=flush)
+        assert claim(store, 3, 1, done=("b",)) == ["d"]
+    assert store.stats().counters["succeeded"] == 2
+
+
+def test_calls_that_a_server_refuses_one_behind_the_other_are_made_when_it_takes_writes_again(
+    open_redis: OpenStore, own: Server
+):
+    store = open_redis(own.url)
+    enqueue(store, *"abcd")
+    store.register("w")
+    claim(store, limit=2)
+    with own.client() as client:
+        client.config_set("min-replicas-to-write", 1)
+        back = threading.Timer(0.3, client.config_set, ("min-replicas-to-write", 0))
+        back.start()
+
+        assert behind_each_other(store, 2, "a", WorkerCall(["b"], [], 1)) == [["c"], ["d"]]
+        back.join()
+    assert store.stats().counters["succeeded"] == 2
 
 
 # Scripts.

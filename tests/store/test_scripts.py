@@ -178,10 +178,10 @@ def sent() -> list[tuple[Script, list[Any], list[Any], list[list[str]]]]:
     calls: list[tuple[Script, list[Any], list[Any]]] = []
     original = Client.call
 
-    def spy(self: Client, operation: str, parts: Any, opening: Opening | None = None, *rest: Any) -> Any:
+    def spy(self: Client, operation: str, parts: Any, opening: Opening | None = None, *rest: Any, **more: Any) -> Any:
         if opening is not None:
             calls.append((opening.script, list(opening.keys), list(parts)))
-        return original(self, operation, parts, opening, *rest)
+        return original(self, operation, parts, opening, *rest, **more)
 
     with Server() as server, pytest.MonkeyPatch.context() as patch:
         for script in SCRIPTS.values():

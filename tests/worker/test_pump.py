@@ -250,6 +250,76 @@ def test_jobs_whose_outcomes_are_refused_are_named() -> None:
     assert "WARNING queue q: the outcomes of 2 jobs are not recorded" in said[0]
 
 
+def scene_of_two_calls_that_are_refused() -> dict[str, Any]:
+    queue = gqueue.Queue("q", "memory:", lease=1.5)
+    store = workers_store(queue)
+    real, refused = store.settle_and_claim, []
+
+    @queue.task
+    def nothing() -> None: ...
+
+    def settle(worker: str, *arguments: Any, meanwhile: Any = None, **options: Any) -> Any:
+        def lose_both() -> Any:
+            behind = meanwhile()
+            if behind is not None and not refused:
+                refused.append(worker)
+                now_ms = time.time_ns() // 1_000_000
+                for seconds in (0.5, 1.0, 1.4, 1.6):
+                    store.fence(now_ms=now_ms + int(seconds * 1000))
+            return behind
+
+        return real(worker, *arguments, meanwhile=meanwhile and lose_both, **options)
+
+    store.settle_and_claim = settle
+    jobs = [nothing.options(job_id=f"j{number}").enqueue() for number in range(6)]
+    code = perform(queue, lambda _: [job.wait(10) for job in jobs])
+    return {"code": code, "states": [job.status() for job in jobs]}
+
+
+def test_jobs_of_a_call_that_was_sent_behind_a_refused_one_are_named_too() -> None:
+    scene = play(scene_of_two_calls_that_are_refused)
+
+    assert (scene["code"], scene["states"]) == (0, ["succeeded"] * 6)
+    said = [line.partition("did: ")[2] for line in scene.log.splitlines() if "are not recorded" in line]
+    assert said == ["j0, j1", "j2, j3"], scene.log
+
+
+def scene_of_short_jobs(url: str) -> dict[str, Any]:
+    queue = gqueue.Queue(f"short{os.getpid()}", url)
+    store = workers_store(queue)
+    client, behind, crowded, running = store._client, [], [], set()
+    real = client.call
+
+    def call(*arguments: Any, **options: Any) -> Any:
+        behind.append(options.get("sent_on"))
+        return real(*arguments, **options)
+
+    @queue.task(result_ttl=0)
+    def nothing(number: int) -> None:
+        running.add(number)
+        crowded.append(store._client.connections())
+        running.discard(number)
+
+    client.call = call
+    queue.enqueue_many(nothing.job(number) for number in range(400))
+
+    def script(worker: Any) -> None:
+        until(lambda: queue.stats().counters.get("succeeded") == 400)
+        until(lambda: not queue.stats().running)
+        tell(counters=queue.stats().counters)
+
+    code = perform(queue, script)
+    return {"code": code, "behind": len([one for one in behind if one]), "connections": max(crowded)}
+
+
+def test_calls_of_short_jobs_go_one_behind_the_other_on_one_connection(redis_url: str) -> None:
+    scene = play(scene_of_short_jobs, redis_url)
+
+    assert (scene["code"], scene["connections"]) == (0, 1)
+    assert scene["counters"] == {"enqueued": 400, "claimed": 400, "succeeded": 400}
+    assert scene["behind"] > 50
+
+
 def test_line_names_the_first_of_many_jobs() -> None:
     assert lines.named(["a\n", "b"]) == "a\\n, b"
     assert lines.named([f"j{number}" for number in range(25)]).endswith(", j19, and 5 more")

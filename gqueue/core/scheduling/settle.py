@@ -36,18 +36,18 @@ def settle_and_claim(
     *,
     now_ms: int,
 ) -> tuple[QueueState, Claim]:
-    """Apply call number *call* of *worker*, or answer its last one again.
+    """Apply call number *call* of *worker*, or answer its last one, or the one before, again.
 
     Raises LeaseLost, StaleCall: nothing is applied.
     """
     if worker not in state.workers:
         raise LeaseLost(worker)
     last = state.calls.get(worker, 0)
-    if call not in (last, last + 1):
+    if call not in (last - 1, last, last + 1):
         raise StaleCall(worker, call)
     state = touch(state, rules, now_ms)
     state = evolve(state, workers={**state.workers, worker: now_ms + (state.lease_ms or rules.lease_ms)})
-    if call == last:
+    if call <= last:
         again = best(state, (i for i, run in state.running.get(worker, {}).items() if run.call == call))
         return state, _answer(state, rules, worker, again, (), now_ms)
 

@@ -22,7 +22,7 @@
   KEYS[20]  stats           hash  totals
   ARGV[1]   now_ms       int  '': the server's TIME
   ARGV[2]   worker       str  its id
-  ARGV[3]   call         int  last + 1: applied; last: answered again
+  ARGV[3]   call         int  last + 1: applied; last, last - 1: answered again
   ARGV[4]   limit        int  0 .. 1000 jobs to claim
   ARGV[5]   lease_ms     int  if none is in force
   ARGV[6]   max_crashes  int  >= 1
@@ -77,7 +77,7 @@ for at = FIRST + done, #ARGV, FIELDS do
   end
 end
 local last = kept(redis.call('HGET', calls, worker), 0)
-if call ~= last and call ~= last + 1 then
+if call < last - 1 or call > last + 1 then
   return {'stale_call'}
 end
 local now = clock(ARGV[1])
@@ -128,7 +128,7 @@ local function answer(ids, entries, skipped)
   return {'ok', left, due_in_ms, skipped, claimed, failures, lost}
 end
 
-if call == last then
+if call <= last then
   local again = {}
   local all = redis.call('HGETALL', running)
   for i = 1, #all, 2 do
