@@ -36,7 +36,7 @@ class Attendant:
     Args:
         turn: what it does; may block some seconds.
         needed: whether somebody waits.
-        ended: called when the thread ends, under a lock that `ensure` needs.
+        ended: called when the thread ends, under a guard that `ensure` needs: it must not wait.
         refused: called with the error if Redis refuses a turn: trying again would not help who waits.
         lingers: whether it outlasts its last waiter; not where greenlets stand still between calls.
     """

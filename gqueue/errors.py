@@ -202,7 +202,7 @@ class LeaseLost(GqueueError):
 
 
 class StaleCall(GqueueError):
-    """A numbered call is neither the next one nor the last: it was overtaken, and nothing was applied."""
+    """A numbered call is neither the next one nor among those that are answered again: nothing was applied."""
 
     def __init__(self, caller: str, call: int) -> None:
         self.caller, self.call = caller, call

@@ -129,9 +129,9 @@ class Store(Protocol):
 
         Args:
             limit: 0 to 1,000. Fewer jobs come back when their records pass 4 MiB; `left` then says MORE.
-            meanwhile: called when the call is on its way, before the answer is waited for; each time it is sent. What
-                it returns is the next call, number *call* + 1: it may be sent right behind this one, and is to be made
-                next, when this one is answered.
+            meanwhile: called when the call is on its way, before the answer is waited for; each time it is sent, and
+                once if it was sent behind another. What it returns is the next call, number *call* + 1: it may be sent
+                right behind this one, and is to be made next, when this one is answered.
 
         Raises:
             LeaseLost: nothing was recorded, of a call behind this one neither; the jobs run elsewhere.

@@ -97,7 +97,7 @@ class Client:
             StoreTooOld: at the first connection.
             CallRefused: for any other reason.
         """
-        packed = pack(parts) if opening is None else opening.pack(parts)
+        packed = b""
         links = self._links
         deadline = time.monotonic() + self._retry_for
         sent, redirects = False, 0
@@ -112,6 +112,7 @@ class Client:
                     lanes.drop(link)
                     continue
                 if link is None:
+                    packed = packed or (pack(parts) if opening is None else opening.pack(parts))
                     link, deadline = self._take(links, lanes, deadline)
                     stale = not link.fresh
                     if stale and link.outdated:
@@ -141,6 +142,8 @@ class Client:
                 else:
                     self._settle(links, operation, error, fault, opened and stale, redirects)
             except (TimeoutError, LanesClosed) as error:
+                if link is not None:
+                    link.close()
                 raise self._gave_up(links, operation, error, job_ids, sent) from links.gate.error
             except BaseException:
                 if link is not None:

@@ -214,8 +214,8 @@ def _unreadable(connection: RedisConnection) -> str:
 class Link:
     """One connection, in the hands of one caller at a time.
 
-    *fresh*: it was not opened yet; *stopped*: its holder is to drop it, and not to wait on; *owes*: a second command
-    was sent behind the one whose reply is next.
+    *fresh*: it was not opened yet; *stopped*: its holder is to drop it, and not to wait on; *owes*: beside the reply
+    that its holder is after, that to another command.
     """
 
     def __init__(self, connection: RedisConnection) -> None:

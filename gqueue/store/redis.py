@@ -95,6 +95,7 @@ class RedisStore:
         return RedisStore(self._url, self.name, self.rules, retry_for_ms=self._retry_for_ms, client=client)
 
     def close(self) -> None:
+        self._drop_sent()
         self._client.close()
 
     def server(self) -> Server:
@@ -228,17 +229,22 @@ class RedisStore:
         reply = self._client.call("settle_and_claim", arguments, opening, receive=receive, sent_on=sent_on)
         if reply[0] == b"ok":
             return replies.claim(reply)
-        self._sent_on(worker, 0)
+        self._drop_sent()
         _fenced(reply, worker)
         raise StaleCall(worker, call)
 
     def _sent_on(self, worker: str, call: int) -> Link | None:
         """Return the connection on which this call was sent already, if it was; close that of another."""
-        sent, self._sent = self._sent, None
-        if sent is None or sent[:2] == (worker, call):
-            return sent and sent[2]
-        self._client.drop(sent[2])
+        if self._sent is not None and self._sent[:2] == (worker, call):
+            sent, self._sent = self._sent, None
+            return sent[2]
+        self._drop_sent()
         return None
+
+    def _drop_sent(self) -> None:
+        if self._sent is not None:
+            (_, _, link), self._sent = self._sent, None
+            self._client.drop(link)
 
     def _settling(
         self,

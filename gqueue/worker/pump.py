@@ -227,11 +227,10 @@ class Pump:
     def _gather(self, limit: int) -> WorkerCall:
         """Return what the next call brings."""
         self.tells = lines.wanted(self._log_jobs)
-        done, settlements = self._take()
-        settled = len(done) + len(settlements)
-        if settled:
+        if self.done or self.settlements:
             self._at_settle()
-        return WorkerCall(done, settlements, min(limit, MOVE_LIMIT - settled))
+        done, settlements = self._take()
+        return WorkerCall(done, settlements, min(limit, MOVE_LIMIT - len(done) - len(settlements)))
 
     def _carry(self, call: WorkerCall) -> WorkerCall | None:
         """Make *call*; return the one that was sent behind it."""
@@ -242,22 +241,22 @@ class Pump:
             # The jobs that were handed over run before the answer is looked for: it is there by then, and needs no
             # watcher. What of them has ended need not wait for it.
             gevent.sleep()
-            if len(calls) == 1 and not self.lost:
-                self.report_ended()
-                self.owner.tell(dispatch.call_sent(self.owner.state, self.number, settling=settled))
-                command, self._command = self._command, None
-                if isinstance(command, Claim):
-                    calls.append(self._gather(command.limit))
+            if len(calls) > 1 or self.lost:  # sent again, this call goes alone
+                return None
+            try:
+                calls.extend(self._gather_behind(settled))
+            except Exception as fault:  # gqueue's own, not the store's: the same call would meet it again
+                raise RuntimeError("the call behind the one under way could not be made") from fault
             return calls[1] if len(calls) > 1 else None
 
         self._calling = True
-        reply = self._with_lease(
-            lambda: store.settle_and_claim(worker_id, number, *call, meanwhile=meanwhile),
-            calls,
-        )
+        reply = self._answer(lambda: store.settle_and_claim(worker_id, number, *call, meanwhile=meanwhile), calls)
+        behind = calls[1] if len(calls) > 1 else None
+        if reply is not None and self.lost and behind is not None:  # it is on its way, and may yet be recorded
+            self._answer(partial(store.settle_and_claim, worker_id, number + 1, *behind), [behind])
         self._calling = False
         self.report_ended()
-        if reply is None:
+        if reply is None or self.lost:
             self._refused()
             return None
         self._call = number
@@ -284,7 +283,14 @@ class Pump:
             lines.not_recorded(self.queue.name, reply.skipped)
         if (reply.left is Left.PAUSED) is not self._paused:
             self._say_paused()
-        return calls[1] if len(calls) > 1 else None
+        return behind
+
+    def _gather_behind(self, settling: int) -> list[WorkerCall]:
+        """Return the call that is to be sent right behind the one under way, which settles so many; if any."""
+        self.report_ended()
+        self.owner.tell(dispatch.call_sent(self.owner.state, self.number, settling=settling))
+        command, self._command = self._command, None
+        return [self._gather(command.limit)] if isinstance(command, Claim) else []
 
     def _take(self) -> tuple[list[str], list[Settlement]]:
         """Return what the next call settles: at most 1,000 outcomes, of about 4 MiB."""
@@ -302,15 +308,19 @@ class Pump:
         done, self.done = done[: MOVE_LIMIT - count], done[MOVE_LIMIT - count :]
         return done, settlements
 
-    def _with_lease(self, call: Callable[[], T], brings: Sequence[WorkerCall] = ()) -> T | None:
-        """Make *call* until it is answered; return None if the lease is lost, and say what then is not recorded."""
+    def _answer(self, call: Callable[[], T], brings: Sequence[WorkerCall] = ()) -> T | None:
+        """Make *call* until it is answered; return None if it is refused, and say what then is not recorded."""
         try:
-            answer = self._persist(call)
+            return self._persist(call)
         except (LeaseLost, StaleCall) as refused:
             _logger.warning("queue %s: %s", self.queue.name, refused)
             for each in brings:
                 self._say_dropped(each.done, each.settlements)
             return None
+
+    def _with_lease(self, call: Callable[[], T], brings: Sequence[WorkerCall] = ()) -> T | None:
+        """Make *call* until it is answered; return None if the lease is lost."""
+        answer = self._answer(call, brings)
         # The lease may have been lost after the call was applied: what it claimed is taken back by others.
         return None if self.lost else answer
 

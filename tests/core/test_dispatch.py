@@ -508,7 +508,9 @@ def test_of_ten_thousand_slots_some_are_enough_for_a_call_behind_another() -> No
     assert dispatch.call_sent(worker, 0, settling=1)[1] == (Claim(0, dispatch.ENOUGH),)
 
 
-@pytest.mark.parametrize("event", ["drain", "lease", "failure", "empty", "adopt", "two queues"])
+@pytest.mark.parametrize(
+    "event", ["quiet", "drain", "stop", "lease", "failure", "empty", "adopt", "no slot", "two queues"]
+)
 def test_no_call_is_sent_behind_another_when_what_follows_depends_on_its_answer(event: str) -> None:
     worker = dispatch.start(4, (1, 1) if event == "two queues" else (1,), strict=True)[0]
     worker, _ = dispatch.answered(worker, 0, settled=0, claimed=4, left=Left.NOTHING if event == "empty" else Left.MORE)
@@ -516,8 +518,14 @@ def test_no_call_is_sent_behind_another_when_what_follows_depends_on_its_answer(
     worker, _ = dispatch.finished(worker, 0, 3, 3)
     assert worker.queues[0].doing is Doing.CALLING
     match event:
+        case "quiet":
+            worker, _ = dispatch.quiet_asked(worker)
         case "drain":
             worker, _ = dispatch.drain_asked(worker)
+        case "stop":
+            worker, _ = dispatch.stop_asked(worker)
+        case "no slot":
+            worker = worker._replace(limit=1)
         case "lease":
             worker, _ = dispatch.lease_lost(worker, 0)
         case "failure":

@@ -330,6 +330,60 @@ def test_scripts_that_are_flushed_between_two_calls_are_sent_again(open_redis: O
     assert store.stats().counters["succeeded"] == 2
 
 
+def test_second_of_two_calls_that_is_refused_is_made_when_the_server_takes_writes_again(
+    open_redis: OpenStore, own: Server
+):
+    store, other = open_redis(own.url), open_redis(own.url)
+    enqueue(store, *"abcd")
+    store.register("w")
+    claim(store, limit=2)
+    with own.client() as client:
+        back = threading.Timer(0.3, client.config_set, ("min-replicas-to-write", 0))
+
+        def refuse() -> WorkerCall:
+            wait_until(lambda: other.stats().counters.get("succeeded") == 1)
+            client.config_set("min-replicas-to-write", 1)
+            back.start()
+            return WorkerCall(["b"], [], 1)
+
+        assert [job.id for job in store.settle_and_claim("w", 2, ["a"], [], 1, meanwhile=refuse).jobs] == ["c"]
+        assert claim(store, 3, 1, done=("b",)) == ["d"]
+        back.join()
+    assert store.stats().counters["succeeded"] == 2
+
+
+def test_call_that_was_sent_to_a_server_that_is_none_any_more_is_sent_again(
+    open_redis: OpenStore, monkeypatch: pytest.MonkeyPatch
+):
+    store, other, old = open_redis(), open_redis(), []
+    enqueue(store, "a", "b")
+    store.register("w")
+    store.settle_and_claim("w", 1, [], [], 1, meanwhile=lambda: WorkerCall([], [], 1))
+    wait_until(lambda: other.stats().running == 2)
+    assert store._sent is not None
+    old.append(store._sent[2])
+    monkeypatch.setattr(Link, "outdated", property(lambda link: link in old))
+
+    assert claim(store, 2, 1) == ["b"]
+    assert store.parts()[0].connections() == 1
+    assert old[0]._connection._sock is None
+
+
+def test_store_that_is_closed_closes_the_connection_that_owes_a_reply(open_redis: OpenStore):
+    store = open_redis()
+    enqueue(store, "a")
+    store.register("w")
+    store.settle_and_claim("w", 1, [], [], 0, meanwhile=lambda: WorkerCall([], [], 1))
+    assert store._sent is not None
+    link = store._sent[2]
+
+    store.close()
+
+    assert link._connection._sock is None  # type: ignore[attr-defined]
+    with pytest.raises(StoreUnavailable):
+        claim(store, 2)
+
+
 def test_calls_that_a_server_refuses_one_behind_the_other_are_made_when_it_takes_writes_again(
     open_redis: OpenStore, own: Server
 ):

@@ -3,13 +3,15 @@
 import logging
 import os
 import time
+from collections import Counter
 from typing import Any
 
 import pytest
 
 import gqueue
+from gqueue.core.dispatch import MiscountedJobs
 from gqueue.errors import GqueueError, LeaseLost
-from gqueue.worker import lines
+from gqueue.worker import heartbeat, lines, pump
 from tests.worker.stage import dead, perform, play, tell, until, workers_store
 
 
@@ -282,6 +284,72 @@ def test_jobs_of_a_call_that_was_sent_behind_a_refused_one_are_named_too() -> No
     assert (scene["code"], scene["states"]) == (0, ["succeeded"] * 6)
     said = [line.partition("did: ")[2] for line in scene.log.splitlines() if "are not recorded" in line]
     assert said == ["j0, j1", "j2, j3"], scene.log
+
+
+def scene_of_a_second_call_that_cannot_be_made(fault: str) -> dict[str, Any]:
+    queue = gqueue.Queue("q", "memory:", lease=1.5)
+
+    @queue.task
+    def nothing() -> None: ...
+
+    def fail(*_: Any) -> Any:
+        raise OSError("no space left") if fault == "OSError" else MiscountedJobs("two too many")
+
+    pump.Pump._gather_behind = fail  # type: ignore[method-assign]
+    queue.enqueue_many(nothing.job() for _ in range(6))
+    return {"code": perform(queue, lambda worker: until(lambda: worker.stopped or worker._ending.ready()))}
+
+
+@pytest.mark.parametrize("fault", ["OSError", "MiscountedJobs"])
+def test_worker_ends_if_it_fails_at_the_call_behind_the_one_under_way_and_does_not_repeat_that_for_ever(
+    fault: str,
+) -> None:
+    scene = play(scene_of_a_second_call_that_cannot_be_made, fault)
+
+    assert scene["code"] == 1
+    assert "the call behind the one under way could not be made" in scene.log
+    assert fault in scene.log
+    assert "the call is repeated" not in scene.log
+
+
+def scene_of_a_lease_that_is_lost_with_two_calls_on_their_way() -> dict[str, Any]:
+    queue = gqueue.Queue("q", "memory:", lease=1.5)
+    store = workers_store(queue)
+    real, workers, lost = store.settle_and_claim, [], []
+    runs: Counter[str] = Counter()
+
+    @queue.task
+    def count(name: str) -> None:
+        runs[name] += 1
+
+    def settle(worker: str, *arguments: Any, meanwhile: Any = None, **options: Any) -> Any:
+        def lose() -> Any:
+            behind = meanwhile()
+            if behind is not None and not lost:
+                lost.append(worker)
+                until(lambda: workers)[0]._take(heartbeat.Lost(workers[0]._pumps[0], worker))
+            return behind
+
+        return real(worker, *arguments, meanwhile=meanwhile and lose, **options)
+
+    store.settle_and_claim = settle
+    jobs = [count.options(job_id=f"j{number}").enqueue(f"j{number}") for number in range(6)]
+
+    def script(worker: Any) -> None:
+        workers.append(worker)
+        for job in jobs:
+            job.wait(10)
+
+    code = perform(queue, script)
+    return {"code": code, "states": [job.status() for job in jobs], "runs": runs, "lost": len(lost)}
+
+
+def test_of_two_calls_on_their_way_the_second_is_answered_too_when_the_lease_is_taken_for_lost() -> None:
+    scene = play(scene_of_a_lease_that_is_lost_with_two_calls_on_their_way)
+
+    assert (scene["code"], scene["states"], scene["lost"]) == (0, ["succeeded"] * 6, 1)
+    assert [scene["runs"][f"j{number}"] for number in range(4)] == [1] * 4
+    assert "are not recorded" not in scene.log
 
 
 def scene_of_short_jobs(url: str) -> dict[str, Any]:
