@@ -386,6 +386,79 @@ TestShell = Shell.TestCase
 TestShell.settings = settings(max_examples=100, stateful_step_count=40, deadline=None)
 
 
+class Calls:
+    """The calls of a worker of one queue that has work, with no more of them under way than one and one behind it."""
+
+    def __init__(self, slots: int, stored: int) -> None:
+        self.slots, self.stored, self.running, self.unsettled = slots, stored, 0, 0
+        self.under_way: list[tuple[int, int]] = []  # limit, and how many it settles
+        self.most = 0
+        self.take(dispatch.start(slots, (1,), strict=True))
+
+    def take(self, step: Step) -> None:
+        self.worker, commands = step
+        for command in commands:
+            if isinstance(command, Claim | Settle):
+                limit = command.limit if isinstance(command, Claim) else 0
+                self.under_way.append((limit, self.unsettled - sum(settles for _, settles in self.under_way)))
+        (queue,) = self.worker.queues
+        kept = sum(limit for limit, _ in self.under_way)
+        assert self.running + kept <= self.slots
+        assert (queue.requested, queue.running, queue.unsettled) == (kept, self.running, self.unsettled)
+        assert (queue.doing is Doing.CALLING) == bool(self.under_way)
+        assert len(self.under_way) <= 2
+        self.most = max(self.most, len(self.under_way))
+
+    def finish(self, most: int) -> None:
+        ended = min(most, self.running)
+        self.running -= ended
+        self.unsettled += ended
+        self.take(dispatch.finished(self.worker, 0, ended, ended))
+
+    def send(self) -> None:
+        if self.under_way:
+            self.take(dispatch.call_sent(self.worker, 0, settling=self.under_way[0][1]))
+
+    def answer(self, most: int) -> None:
+        if self.under_way:
+            limit, settled = self.under_way.pop(0)
+            claimed = min(most, limit, self.stored)
+            self.stored -= claimed
+            self.running += claimed
+            self.unsettled -= settled
+            left = Left.MORE if self.stored else Left.NOTHING
+            self.take(dispatch.answered(self.worker, 0, settled=settled, claimed=claimed, left=left))
+
+
+@given(
+    st.integers(1, 8),
+    st.integers(0, 40),
+    st.lists(st.tuples(st.sampled_from(["finish", "finish", "send", "send", "answer"]), st.integers(0, 8))),
+)
+def test_two_calls_under_way_overcommit_no_slot_and_forget_no_job(
+    slots: int, stored: int, steps: list[tuple[str, int]]
+) -> None:
+    calls = Calls(slots, stored)
+    for name, number in steps:
+        calls.send() if name == "send" else getattr(calls, name)(number)
+    for _ in range(2 * stored + 2):
+        calls.answer(slots)
+        calls.finish(slots)
+
+    assert (calls.stored, calls.running, calls.unsettled, calls.under_way) == (0, 0, 0, [])
+
+
+def test_slots_that_end_in_halves_keep_two_calls_under_way_all_the_time() -> None:
+    calls = Calls(8, 1_000)
+    calls.answer(8)
+    calls.finish(4)
+    for _ in range(20):
+        calls.finish(4)
+        calls.send()
+        assert len(calls.under_way) == 2
+        calls.answer(8)
+
+
 def running(worker: WorkerState, *counts: int, left: Left = Left.MORE) -> WorkerState:
     """Answer the first claims of *worker* with so many jobs."""
     for queue, count in enumerate(counts):
@@ -492,7 +565,12 @@ def test_half_of_the_slots_that_ends_while_a_call_is_on_its_way_is_settled_and_r
 
     worker, commands = dispatch.answered(worker, 0, settled=2, claimed=2, left=Left.MORE)
     assert commands == ()
+    worker, _ = dispatch.finished(worker, 0, 2, 2)
+    worker, commands = dispatch.call_sent(worker, 0, settling=2)
+    assert commands == (Claim(0, 2),)  # the other two slots are kept for the answer to the second
     worker, commands = dispatch.answered(worker, 0, settled=2, claimed=1, left=Left.MORE)
+    assert commands == ()
+    worker, commands = dispatch.answered(worker, 0, settled=2, claimed=2, left=Left.MORE)
     assert commands == (Claim(0, 1),)
 
 
