@@ -242,25 +242,25 @@ def call_sent(worker: WorkerState, queue: int, *, settling: int) -> Step:
     """Take it that a call is on its way that settles *settling*, and what has ended since.
 
     Enough of that is settled, and its slots are filled, by a second call right behind the first: so the store has it at
-    hand when it is done with that, and is at work while the worker is, too. Not where queues share the slots: which of
-    them is next depends on the answer.
+    hand when it is done with that, and is at work while the worker is, too. Not while another queue may have something:
+    which of them is next depends on the answer.
     """
-    state = worker.queues[queue]
-    free = min(worker.limit - state.running - state.requested, MOVE_LIMIT)
-    ended = state.unsettled - settling
+    queues = list(worker.queues)
+    state = queues[queue]
+    free = worker.limit - sum(each.running + each.requested for each in queues)
     if (
-        len(worker.queues) > 1
-        or worker.phase is not Phase.RUNNING
+        worker.phase is not Phase.RUNNING
         or state.doing is not Doing.CALLING
         or state.behind is not None
-        or not state.wants
         or state.adopt
+        or [number for number, each in enumerate(queues) if each.wants] != [queue]
+        or state.unsettled - settling < min((worker.limit + 1) // 2, ENOUGH)
         or free < 1
-        or ended < min((worker.limit + 1) // 2, ENOUGH)
     ):
         return worker, ()
-    state = state._replace(behind=free, requested=state.requested + free, hinted=False, due=False)
-    return worker._replace(queues=(state,)), (Claim(queue, free),)
+    share = min(free, MOVE_LIMIT)
+    queues[queue] = state._replace(behind=share, requested=state.requested + share, hinted=False, due=False)
+    return worker._replace(queues=tuple(queues)), (Claim(queue, share),)
 
 
 def answered(

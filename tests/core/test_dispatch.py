@@ -586,6 +586,19 @@ def test_of_ten_thousand_slots_some_are_enough_for_a_call_behind_another() -> No
     assert dispatch.call_sent(worker, 0, settling=1)[1] == (Claim(0, dispatch.ENOUGH),)
 
 
+def test_call_is_sent_behind_another_when_the_other_queues_are_empty() -> None:
+    worker, _ = dispatch.start(4, (1, 1), strict=True)
+    worker, _ = dispatch.answered(worker, 0, settled=0, claimed=0, left=Left.NOTHING)
+    worker, _ = dispatch.answered(worker, 1, settled=0, claimed=4, left=Left.MORE)
+    worker, _ = dispatch.finished(worker, 1, 2, 2)
+    worker, _ = dispatch.finished(worker, 1, 2, 2)
+    assert dispatch.call_sent(worker, 1, settling=2)[1] == (Claim(1, 2),)
+
+    worker, commands = dispatch.hint_taken(worker, 0)
+    assert commands == (Claim(0, 2),)
+    assert dispatch.call_sent(worker, 1, settling=2)[1] == ()
+
+
 @pytest.mark.parametrize(
     "event", ["quiet", "drain", "stop", "lease", "failure", "empty", "adopt", "no slot", "two queues"]
 )
