@@ -635,7 +635,10 @@ for number in itertools.count(1):
         finally: sys.settrace(None)
     outcome = gevent.spawn(job.wait, 20)
     follower = gevent.spawn(add.enqueue, 2)
-    while not queue.stats().waiters and not follower.ready(): gevent.sleep(0.01)
+    deadline = time.monotonic() + 10
+    while not queue.stats().waiters and not follower.ready():
+        assert time.monotonic() < deadline, number
+        gevent.sleep(0.01)
     job.cancel()
     assert outcome.get(timeout=10), number
     assert follower.get(timeout=10).cancel(), number

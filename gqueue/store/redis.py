@@ -213,14 +213,14 @@ class RedisStore:
     ) -> Claim:
         sent_on = self._sent_on(worker, call)
         opening = self._opening("settle_and_claim", WORKER=worker)
-        arguments = self._settling(worker, call, done, settlements, limit, now_ms)
+        arguments = self._settling(worker, call, WorkerCall(done, settlements, limit), now_ms)
 
         def receive(link: Link) -> Any:
             link.owes = False
             behind = None if meanwhile is None else meanwhile()
             if behind is not None:
                 link.owes = True
-                link.send(opening.pack(self._settling(worker, call + 1, *behind, now_ms)))
+                link.send(opening.pack(self._settling(worker, call + 1, behind, now_ms)))
             reply = link.receive()
             if behind is not None:
                 self._sent = worker, call + 1, link
@@ -246,30 +246,22 @@ class RedisStore:
             (_, _, link), self._sent = self._sent, None
             self._client.drop(link)
 
-    def _settling(
-        self,
-        worker: str,
-        call: int,
-        done: Sequence[str],
-        settlements: Sequence[Settlement],
-        limit: int,
-        now_ms: int | None,
-    ) -> list[Argument]:
+    def _settling(self, worker: str, number: int, call: WorkerCall, now_ms: int | None) -> list[Argument]:
         rules = self.rules
         arguments: list[Argument] = [
             _now(now_ms),
             worker,
-            call,
-            limit,
+            number,
+            call.limit,
             rules.lease_ms,
             rules.max_crashes,
             rules.letters_max,
             rules.letters_ms,
             rules.shed_max,
-            len(done),
-            *done,
+            len(call.done),
+            *call.done,
         ]
-        for settlement in settlements:
+        for settlement in call.settlements:
             arguments += settlement
         return arguments
 

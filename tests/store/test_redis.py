@@ -379,7 +379,7 @@ def test_store_that_is_closed_closes_the_connection_that_owes_a_reply(open_redis
 
     store.close()
 
-    assert link._connection._sock is None  # type: ignore[attr-defined]
+    assert link._connection._sock is None
     with pytest.raises(StoreUnavailable):
         claim(store, 2)
 
