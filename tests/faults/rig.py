@@ -274,6 +274,12 @@ class Rig:
         if again:
             self.start_worker(number)
 
+    def wait_failpoint(self, number: int, what: str) -> None:
+        """Wait until a worker meets its failpoint *what* the next time."""
+        log, text = self.workers[number].log, f"failpoint {what}"
+        before = log().count(text)
+        self.wait(lambda: log().count(text) > before, 10, f"worker {number} did not meet {what}")
+
     def stop_worker(self, number: int) -> None:
         """SIGSTOP: it stands still, its connections too."""
         worker = self.workers[number]

@@ -64,8 +64,8 @@ def kill_after_claim(rig: Rig) -> None:
 
 @scenario(
     4,
-    # The pause before each settlement has one be on its way when the worker stops: else the heartbeat may be faster to
-    # find out that the lease is lost, and what is to be settled is dropped without asking.
+    # The worker stops in the pause before a settlement, so that one is sent when it goes on: else the heartbeat may be
+    # faster to find out that the lease is lost, and what is to be settled is dropped without asking.
     full=evolve(FULL, duration=6.0, jobs=300, raising=0.0, failpoints="settle=sleep:0.3", failing=2, runs=20),
     # Of few jobs more raise than elsewhere: of those of a stopped worker it may not be recorded.
     short=evolve(SHORT, duration=5.0, jobs=32, seconds=5.0, raising=0.3, failpoints="settle=sleep:0.3", failing=2),
@@ -83,6 +83,7 @@ def stop_worker(rig: Rig) -> None:
     for number in rig.every(rig.setup.lease):
         worker = number % rig.setup.workers
         taken_back = rig.log_has("of worker")
+        rig.wait_failpoint(worker, "settle=sleep")
         rig.stop_worker(worker)
         rig.sleep(rig.setup.lease * 4 / 3 + 0.3)
         rig.wait(lambda before=taken_back: rig.log_has("of worker") > before, 5, "nobody took the jobs back")
