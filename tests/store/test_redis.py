@@ -214,6 +214,22 @@ def test_claim_is_on_its_way_while_its_caller_does_something_else(open_redis: Op
     assert [job.id for job in store.settle_and_claim("w", 2, [], [], 1, meanwhile=look).jobs] == ["a"]
 
 
+def test_many_claims_are_noted_in_a_table_that_has_these_jobs_alone(
+    open_redis: OpenStore, server: Server, queue_name: str
+):
+    store, running = open_redis(), f"gq:{{{queue_name}}}:running:w"
+    enqueue(store, *(f"j{number}" for number in range(60)))
+    store.register("w")
+    with server.client() as client:
+        few = claim(store, limit=20)
+        assert client.object("encoding", running) in (b"listpack", b"ziplist")
+
+        many = claim(store, call=2, limit=40)
+        assert client.object("encoding", running) == b"hashtable"
+        assert {field.decode() for field in client.hkeys(running)} == {*few, *many}
+    assert [job.id for job in store.held("w", 2)] == [*few, *many]
+
+
 def behind_each_other(store: RedisStore, call: int, done: str, behind: WorkerCall) -> list[list[str]]:
     """Make a call and the one *behind* it; return which jobs each claimed."""
     first = store.settle_and_claim("w", call, [done], [], 1, meanwhile=lambda: behind)
