@@ -76,7 +76,10 @@ class Toxics:
         self._tell("cut_after", n=n, commands=list(commands))
 
     def cut_inside_reply(self, share: float, commands: Iterable[str] = (), least: int = 32) -> None:
-        """Of this share of requests pass half of the reply on, if it has *least* bytes, and cut the connection."""
+        """Of this share of requests pass half of a bulk reply on, if it has *least* bytes, and cut the connection.
+
+        Others, as what a connection begins with has, are left whole: a client that is cut there each time backs off.
+        """
         self._tell("cut_inside_reply", share=share, commands=list(commands), least=least)
 
     def reset_all(self) -> int:

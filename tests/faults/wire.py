@@ -331,7 +331,7 @@ class Connection:
             return
         counts = self._state.counts
         fate = self._asked[0][1] if self._asked else ""
-        if fate == "inside" and len(data) >= self._state.strikes.least:
+        if fate == "inside" and data[:1] in b"$*" and len(data) >= self._state.strikes.least:
             counts["cuts inside a reply"] += 1
             counts[f"cut inside {self._asked[0][0]}"] += 1
             self._down.feed(data[: len(data) // 2])

@@ -119,7 +119,7 @@ def slicer(rig: Rig) -> None:
 
 @scenario(23, duplicated=0, inversions=0, reached=("cut inside settle_and_claim", "cut inside enqueue"))
 def cut_inside_reply(rig: Rig) -> None:
-    """Cut the connection in the middle of a reply: of every fourth that brings jobs, of some of all others.
+    """Cut the connection in the middle of a bulk reply: of every fourth that brings jobs, of some of all others.
 
     No job is lost and none is done twice: half of a reply is none, and the call is sent again under its number. What a
     claim brought is brought again.
