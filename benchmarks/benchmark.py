@@ -159,11 +159,12 @@ def group(records: Iterable[Record], *names: str) -> dict[tuple[Any, ...], list[
 
 
 def spread(measured: Sequence[float], digits: int = 0, unit: str = "") -> str:
-    """Return `median [least - most]`, "" of nothing."""
+    """Return `median [least - most]`; of a single value, that alone; "" of nothing."""
     if not measured:
         return ""
     middle, least, most = statistics.median(measured), min(measured), max(measured)
-    return f"{middle:,.{digits}f}{unit} [{least:,.{digits}f} - {most:,.{digits}f}]"
+    between = f" [{least:,.{digits}f} - {most:,.{digits}f}]" if len(measured) > 1 else ""
+    return f"{middle:,.{digits}f}{unit}{between}"
 
 
 def mark(runs: Sequence[Record], name: str, records: Sequence[Record], per: str) -> float:
@@ -202,6 +203,9 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]], text_columns: int 
 
 def whiskers(panel: Any, measured: Mapping[float, Sequence[float]], label: str) -> None:
     """Draw what was *measured* by x on a panel: a line through the medians, whiskers from the least to the most."""
+    measured = {x: cell for x, cell in measured.items() if cell}
+    if not measured:
+        return
     middle = [statistics.median(cell) for cell in measured.values()]
     below = [m - min(cell) for m, cell in zip(middle, measured.values(), strict=True)]
     above = [max(cell) - m for m, cell in zip(middle, measured.values(), strict=True)]

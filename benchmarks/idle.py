@@ -88,12 +88,12 @@ class Idle(Benchmark):
                 spread(values(runs, "worker_percent"), digits=2, unit="%"),
                 spread(values(runs, "redis_percent"), digits=2, unit="%"),
                 *(spread(at(runs, "latency_ms", percent), digits=2) for percent in (50, 99, 100)),
-                spread(at(runs, "bare_ms", 50), digits=2),
+                *(spread(at(runs, "bare_ms", percent), digits=2) for percent in (50, 99)),
             ]
             for (processes,), runs in cells.items()
         ]
         head = ["processes", "commands/s", "all/s", "worker CPU", "Redis CPU"]
-        head += ["wake-up p50, ms", "p99", "longest", "bare p50"]
+        head += ["wake-up p50, ms", "p99", "longest", "bare p50", "bare p99"]
         names = list(dict.fromkeys(name for record in records for name in record["by_name"]))
         by_name = [
             [

@@ -10,6 +10,10 @@ call after the other, and what a call is late ("called") counts. "I/O": jobs tha
 busy, where a worker can have as many. "commands a job" are counted with those of scripts; "idle" are those of clients
 alone, as in idle.py, in a single window of 20 s.
 
+Drain and I/O are what gqueue is fast at, since its calls carry many jobs. One job by itself it does not handle faster
+than all others: a queue that only puts it on a list enqueues more a second, one by one, and has it start sooner, for
+gqueue's two scripts also see to capacity, place, lease and what comes twice. Some workers take less memory, too.
+
 Each was checked as gqueue is: every job ran exactly once, and nothing was left. What they promise for a worker that is
 killed differs, and is told as their documentation has it; [docs/faults.md](../docs/faults.md) shows what becomes of
 jobs then. Each is installed from its package index when it is first wanted, in an environment of its own below

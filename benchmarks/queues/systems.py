@@ -114,7 +114,7 @@ _GQUEUE: dict[str, Any] = {
     "waiting": _gqueue_waiting,
     "drain_slots": 50,
     "single": 5_000,
-    "bulk": 95_000,
+    "bulk": 295_000,
     "guarantee": "at least once, strict priorities; 30 s after its worker's last heartbeat, looked for each 10 s",
     "source": "../docs/promises.md",
 }
@@ -443,7 +443,7 @@ SYSTEMS: dict[str, System] = {
             more_environ=lambda folder: {"NODE_PATH": str(folder / "node_modules")},
             waiting=_bullmq_waiting,
             single=5_000,
-            bulk=25_000,
+            bulk=70_000,
             settings="`concurrency: 100`, `removeOnComplete: {count: 0}`",
             guarantee="at least once: run again, but once, when its lock of 30 s is over",
             source="https://docs.bullmq.io/guide/workers/stalled-jobs",

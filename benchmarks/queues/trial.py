@@ -40,7 +40,7 @@ FORGOTTEN_S = 15.0
 """How long after the last job the queue may still hold some of it."""
 FILL, FILL_BULK = 5_000, 20_000
 """Jobs of which the memory is measured: one by one it would take too long to enqueue as many as in bulk."""
-WARM_UP_SHARE = 20
+WARM_UP_SHARE = 10
 """One warm-up job for so many that are measured."""
 
 

@@ -12,6 +12,7 @@ from benchmarks.benchmark import (
     spread,
     table,
     values,
+    whiskers,
 )
 
 RECORDS = [
@@ -45,6 +46,7 @@ def test_percentile_of_nothing_is_refused():
 def test_spread_is_median_and_range():
     assert spread([3_000.0, 1_000.4, 2_000.0]) == "2,000 [1,000 - 3,000]"
     assert spread([0.25, 0.75], digits=2, unit="%") == "0.50% [0.25 - 0.75]"
+    assert spread([5.0], digits=1) == "5.0"  # one run has no range
     assert spread([]) == ""
 
 
@@ -99,3 +101,12 @@ def test_every_benchmark_says_what_it_measures_and_its_short_form_is_less(name: 
     assert benchmark.title
     assert about
     assert 0 < len(benchmark.cells(short=True)) <= len(benchmark.cells(short=False))
+
+
+def test_of_a_line_without_a_run_nothing_is_drawn():
+    panel = pytest.importorskip("matplotlib.figure").Figure().subplots()
+    whiskers(panel, {1: [2.0, 4.0], 5: []}, "measured")
+    whiskers(panel, {1: []}, "not measured")
+
+    (line,) = panel.containers
+    assert (line.get_label(), list(line[0].get_ydata())) == ("measured", [3.0])

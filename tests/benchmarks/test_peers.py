@@ -102,7 +102,7 @@ def test_run_in_which_a_job_is_lost_is_an_error(server: Server, monkeypatch: pyt
 
 def test_producer_that_enqueues_less_than_asked_is_an_error(server: Server):
     system = evolve(own_queue(""), producer=lambda folder: [sys.executable, "-c", "print('{}')"])
-    with pytest.raises(BenchmarkError, match="0 jobs are in Redis instead of 105"):
+    with pytest.raises(BenchmarkError, match="0 jobs are in Redis instead of 110"):
         trial.backlog(system, HERE, server, 60, 40)
 
 
@@ -311,7 +311,7 @@ def test_round_in_which_one_of_both_failed_compares_with_no_other():
     target = BENCHMARK.targets([*others, *drained("dramatiq", 5, 10, 10, 10)])[0]
 
     assert (target.measured, target.met) == ("8.0 x [8.0 - 8.0]", False)
-    assert BENCHMARK.targets([slow, *drained("dramatiq", 5, 10)])[0].measured == "8.0 x [8.0 - 8.0]"
+    assert BENCHMARK.targets([slow, *drained("dramatiq", 5, 10)])[0].measured == "8.0 x"
 
 
 @pytest.mark.parametrize(("rate", "met"), [(21.0, True), (20.9, False)])
@@ -340,8 +340,8 @@ def test_tables_show_median_and_range_and_no_producer_twice():
     records = [*drained("rq", 110, 100, 120), *drained("rq-simple", 300), *lived("rq", 7.0, 6.0, 8.0)]
     text = BENCHMARK.tables(records)
 
-    assert "| 3 x 1,000 | 110 [100 - 120] |   0.01 |                       |" in text
-    assert "| 1 x 1,000 | 300 [300 - 300] |   0.03 | 5,000 [5,000 - 5,000] |" in text
+    assert "| 3 x 1,000 | 110 [100 - 120] |   0.01 |          |" in text
+    assert "| 1 x 1,000 |             300 |   0.03 |    5,000 |" in text
     assert "7.00 [6.00 - 8.00]" in text
 
 
