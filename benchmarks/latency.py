@@ -12,11 +12,14 @@ the longer it takes, since the cores fall asleep in between.
 "urgent": the same for jobs of top priority, 100 a second, while at least so many others wait, and the slots are busy
 with such. "once a slot is free" is what it waited beyond the rest of a running job: of those that ran when its call
 was answered, the one that had least left of the time that such a job takes. What this one took longer, as behind a
-worker that stalls, counts; behind no-ops all does. What waits at the end, beside what ran, is counted and thrown away.
+worker that stalls, counts; behind no-ops all does. Of the others at most as many as there are slots may start when it
+is in already, since these are claimed ("before it"); more are an error. What waits at the end, beside what ran, is
+counted and thrown away.
 """
 
 import statistics
 import time
+from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -127,13 +130,14 @@ class Latency(Benchmark):
             [
                 kind,
                 f"{min(values(runs, 'left')):,}",
+                f"{max(befores):,.0f}" if (befores := [run["before"] for run in runs if "before" in run]) else "",
                 *(spread(at(runs, "latency_ms", percent), digits=2) for percent in (50, 99, 100)),
                 *(spread(at(runs, "beyond_ms", percent), digits=2) for percent in (50, 99, 100)),
             ]
             for (kind,), runs in group(_behind(records), "urgent").items()
         ]
         beyond = ["once a slot is free: p50", "p99", "longest"]
-        urgent_head = ["urgent, behind", "so many at least", "p50, ms", "p99", "longest", *beyond]
+        urgent_head = ["urgent, behind", "so many at least", "before it, at most", "p50, ms", "p99", "longest", *beyond]
         parts = [(head, rates, 2), (urgent_head, urgent, 1)]
         return "\n\n".join(table(head, rows, columns) for head, rows, columns in parts if rows)
 
@@ -241,13 +245,34 @@ def _urgent(cell: Cell, server: Server) -> dict[str, Any]:
         check_backlog(left, cell["backlog"])
         queue.purge()
         report = run.report([*range(others - left), *range(others, others + plan.count)])
-    return {"jobs": plan.count, "others": others, "left": left, **waits(sent, report, others, seconds)}
+    before = most_before(sent.answered, report.starts[others:], report.starts[: others - left])
+    check_claimed(before)
+    return {
+        "jobs": plan.count,
+        "others": others,
+        "left": left,
+        "before": before,
+        **waits(sent, report, others, seconds),
+    }
 
 
 def check_backlog(left: int, backlog: int) -> None:
     """Raise BenchmarkError if fewer are left than the backlog that each urgent job was to be behind."""
     if left < backlog:
         raise BenchmarkError(f"{left:,} jobs waited at the end, of a backlog of {backlog:,} or more")
+
+
+def most_before(answered: Sequence[int], starts: Sequence[int], others: Sequence[int]) -> int:
+    """Return how many *others* started, at most, after an urgent job was acknowledged and before it started."""
+    began = sorted(others)
+    moments = zip(answered, starts, strict=True)
+    return max(max(0, bisect_left(began, start) - bisect_right(began, in_at)) for in_at, start in moments)
+
+
+def check_claimed(before: int) -> None:
+    """Raise BenchmarkError if more started before an urgent job than a worker can have claimed until it was in."""
+    if before > SLOTS:
+        raise BenchmarkError(f"{before:,} less urgent jobs started before an urgent one, on a worker of {SLOTS} slots")
 
 
 def _await_none_ranked_below(server: Server, rank: float, seconds: float = 30.0) -> None:

@@ -71,6 +71,15 @@ def test_urgent_jobs_behind_fewer_than_were_to_wait_are_an_error():
         latency.check_backlog(19_675, 20_000)
 
 
+def test_more_that_start_before_an_urgent_job_than_a_worker_has_claimed_are_an_error():
+    others = [5, 40, 9, 10, 11, 19, 20, 21]
+    assert latency.most_before([4, 10], [5, 20], others) == 2  # 11 and 19: before, not at the same time
+    assert latency.most_before([21], [10], others) == 0  # it started before it was acknowledged
+    latency.check_claimed(50)
+    with pytest.raises(BenchmarkError, match="51 less urgent jobs started before an urgent one"):
+        latency.check_claimed(51)
+
+
 @pytest.mark.blackbox
 def test_urgent_run_that_drains_its_backlog_is_an_error(server: Server, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setitem(latency.KINDS, "no-op", (0.0, 0))
@@ -183,6 +192,7 @@ def test_benchmark_measures_and_shows(name: str, server: Server):
             rate, together, greenlets, urgent = records
             assert [record["jobs"] for record in (rate, together, greenlets, urgent)] == [100, 1_000, 1_000, 100]
             assert urgent["left"] >= 200
+            assert 0 <= urgent["before"] <= 50
             assert 0 < rate["latency_ms"]["50"] < 1_000
             assert 0 < rate["bare_ms"]["50"] < 1_000
             assert "called p99" in one.tables([rate])

@@ -48,8 +48,8 @@ local lease_ms, max_crashes = ARGV[5], tonumber(ARGV[6])
 local limits = {letters_max = tonumber(ARGV[7]), letters_ms = tonumber(ARGV[8]), shed_max = tonumber(ARGV[9])}
 local done = tonumber(ARGV[10])
 local FIRST, FIELDS = 11, 7
--- Redis looks through a hash of up to 512 short fields one by one. A longer value makes a table of it, for good; a few
--- claims do not pay for it.
+-- Redis looks through a hash of up to 512 short fields one by one. A longer value makes a table of it, until it is
+-- empty; a few claims do not pay for it, and where they come few at a time Redis is not busy.
 local FEW, LONG = 32, string.rep('.', 65)
 local MOVES = {succeed = true, retry = true, bury = true, cancel = true}
 -- include: clock
