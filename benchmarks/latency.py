@@ -130,7 +130,7 @@ class Latency(Benchmark):
             [
                 kind,
                 f"{min(values(runs, 'left')):,}",
-                f"{max(befores):,.0f}" if (befores := [run["before"] for run in runs if "before" in run]) else "",
+                f"{max(values(runs, 'before')):,.0f}",
                 *(spread(at(runs, "latency_ms", percent), digits=2) for percent in (50, 99, 100)),
                 *(spread(at(runs, "beyond_ms", percent), digits=2) for percent in (50, 99, 100)),
             ]
