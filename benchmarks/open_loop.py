@@ -5,6 +5,7 @@ meanwhile have waited too. A loop that sends the next job after the last one's a
 omission"). Gaps are exponential, as of many users who come independently. A process of its own.
 """
 
+import gc
 import json
 import random
 import sys
@@ -107,6 +108,7 @@ class Producer:
             callers = 1
         with ThreadPoolExecutor(callers) as pool:
             list(pool.map(self._warm_up, range(callers)))
+            gc.collect()  # of what the imports have made: 20 ms that else fall before the first job or behind it
             ready()
             start, cpu_s = monotonic_ns() + AHEAD_NS, time.process_time()
             self._due = array("q", (start + due for due in self._due))
