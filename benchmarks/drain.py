@@ -37,11 +37,14 @@ SIGNED = {"GQUEUE_SIGNING_KEYS": "bench:hex:" + "5a" * 32}
 PLAIN = {"processes": 1, "slots": 50, "results": False, "payload": 0, "signed": False, "fsync": None, "jobs": 100_000}
 """What a cell is where it does not say otherwise."""
 
+MANY = 500_000
+"""Jobs of what the first rows and a file are measured with: some seconds, with a sync in each."""
+
 CELL = ("processes", "slots", "results", "payload", "signed", "fsync")
 
 CELLS: tuple[dict[str, Any], ...] = (
-    {},
-    {"results": True},
+    {"jobs": MANY},
+    {"jobs": MANY, "results": True},
     {"slots": 1, "jobs": 20_000},
     {"slots": 1, "jobs": 20_000, "results": True},
     {"processes": 2},
@@ -54,7 +57,7 @@ CELLS: tuple[dict[str, Any], ...] = (
     {"payload": 1_000},
     {"payload": 10_000, "jobs": 30_000},
     {"signed": True},
-    {"fsync": EVERY_SECOND["appendfsync"]},
+    {"jobs": MANY, "fsync": EVERY_SECOND["appendfsync"]},
 )
 SHORT_CELLS: tuple[dict[str, Any], ...] = (
     {"jobs": 30_000},

@@ -103,6 +103,10 @@ class Server:
         keys: list[bytes] = list(self.client.scan_iter(count=10_000))
         return [key for key in keys if key.rpartition(b"}:")[2].partition(b":")[0].decode() not in COUNTERS]
 
+    def results_kept(self) -> int:
+        """Return of how many jobs a result is kept."""
+        return sum(b"}:result:" in key for key in self.client.scan_iter(count=10_000))
+
     def _await_answer(self) -> None:
         deadline = time.monotonic() + 10
         while True:

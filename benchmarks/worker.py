@@ -122,7 +122,7 @@ def drain(
     until all processes are there, and warm-up jobs come first, so many for each, whoever takes them. Redis's part,
     which cannot be told from without, is that of all jobs, those for warming up too.
 
-    Raises BenchmarkError if a job did not run exactly once, or anything but counters and results is left.
+    Raises BenchmarkError if a job did not run exactly once, or anything but counters and the *results* is left.
     """
     queue = gqueue.Queue("bench", url=server.url)
     environ = environ or {}
@@ -139,10 +139,11 @@ def drain(
         report = notes.read(Path(folder), count)
     stats = queue.stats()
     queue.close()
-    left = server.keys_left()
+    left, kept, jobs = server.keys_left(), server.results_kept(), count + warm_up * processes
     if report.wrong or left or stats.depth + stats.running + stats.dead:
         raise BenchmarkError(f"{report.wrong or 'each job ran once'}; left behind: {stats}, keys {left[:5]}")
-    jobs = count + warm_up * processes
+    if kept != (jobs if results else 0):
+        raise BenchmarkError(f"results of {kept:,} jobs were kept; of {jobs:,} they are {'on' if results else 'off'}")
     return {
         "jobs": count,
         "seconds": round(report.seconds, 4),

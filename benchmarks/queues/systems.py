@@ -47,7 +47,6 @@ class System:
         shows_idle: its idle worker is not that of another row.
         io_turns: I/O jobs a slot.
         pace: enqueued a second on average, for the latency.
-        runs: at most so many, if one takes long.
         settings, guarantee: for the table; *source* is where the guarantee stands.
     """
 
@@ -70,7 +69,6 @@ class System:
     shows_idle: bool = True
     io_turns: int = 20
     pace: float = PACE
-    runs: int = 1_000
     results: str = "off"
     settings: str
     guarantee: str
@@ -139,7 +137,6 @@ _RQ_ROW: dict[str, Any] = {
     "drain_slots": 1,
     "io_slots": 1,
     "io_turns": 60,
-    "runs": 3,
     "guarantee": "a job whose worker died is set aside as failed, not run again",
     "source": "https://python-rq.org/docs/exceptions/",
 }
@@ -163,7 +160,6 @@ _CELERY: dict[str, Any] = {
     **_made("celery", "celery[gevent]==5.7.0", "kombu==5.7.0", *REDIS_PY, GEVENT, "packaging"),
     "waiting": _celery_waiting,
     "single": 5_000,
-    "runs": 3,
     "guarantee": "acknowledged before it runs: lost with its worker",
     "source": "https://docs.celeryq.dev/en/stable/userguide/tasks.html",
 }
@@ -286,8 +282,9 @@ def _sidekiq_environ(folder: Path) -> dict[str, str]:
     libraries = next((usr / "lib").glob("*-linux-gnu*"))
     return {
         "LD_LIBRARY_PATH": str(libraries),
-        # Debian's Ruby 3.1 has its compiler for this processor alone, and refuses the option elsewhere.
-        **({"RUBYOPT": "--yjit"} if platform.machine() == "x86_64" else {}),
+        # Debian's Ruby 3.1 has its compiler for this processor alone, and refuses the options elsewhere. It takes the
+        # room for all of its code at once, 256 MB unless told otherwise; 64 are what later ones have.
+        **({"RUBYOPT": "--yjit --yjit-exec-mem-size=64"} if platform.machine() == "x86_64" else {}),
         "RUBYLIB": os.pathsep.join(
             map(str, (usr / "lib/ruby/vendor_ruby", usr / "lib/ruby/3.1.0", libraries / "ruby/3.1.0"))
         ),

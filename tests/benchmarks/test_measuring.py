@@ -4,7 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import pytest
@@ -113,6 +113,7 @@ def test_drain_tells_rate_and_cost(processes: int, server: Server):
     )
 
     assert measured["jobs"] == 2_000
+    assert server.results_kept() == 2_000 + 50 * processes
     assert measured["jobs_per_s"] == pytest.approx(2_000 / measured["seconds"], rel=0.01)
     assert measured["redis_cpu_us"] > 0
     assert 0 < measured["jobs_a_call"] <= 5
@@ -137,11 +138,26 @@ def test_drain_in_which_a_job_is_lost_or_runs_twice_is_an_error(
 
 
 @pytest.mark.blackbox
+@pytest.mark.parametrize(("wanted", "said"), [(False, "4 jobs were kept.* off"), (True, "0 jobs were kept.* on")])
+def test_drain_that_keeps_other_results_than_it_is_to_is_an_error(
+    wanted: bool, said: str, server: Server, monkeypatch: pytest.MonkeyPatch
+):
+    produce = worker.produce
+
+    def contrary(server: Server, environ: Mapping[str, str], *, results: bool, **what: Any) -> None:
+        produce(server, environ, results=not results, **what)
+
+    monkeypatch.setattr(worker, "produce", contrary)
+    with pytest.raises(BenchmarkError, match=said):
+        worker.drain(server, "no-op", 4, slots=2, results=wanted, warm_up=0)
+
+
+@pytest.mark.blackbox
 @pytest.mark.parametrize("way", enqueue.WAYS)
 def test_enqueue_tells_rate_and_cost(way: str, server: Server):
     measured = enqueue.BENCHMARK.measure({"way": way, "jobs": one_producer.TURN}, server)
 
-    assert measured["jobs_per_s"] == pytest.approx(one_producer.TURN / measured["seconds"], rel=0.01)
+    assert measured["seconds"] == pytest.approx(one_producer.TURN / measured["jobs_per_s"], abs=0.0001)
     assert measured["cpu_us"] > 0
     assert (measured.keys() >= enqueue.REFERENCES.keys()) == (way == "one by one")
 
