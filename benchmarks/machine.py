@@ -20,6 +20,7 @@ def machine() -> dict[str, object]:
     return {
         "when": datetime.now(UTC).isoformat(timespec="seconds"),
         "commit": _commit(),
+        "gqueue/": _tree(),
         "cpu": f"{_cpu()}, {len(os.sched_getaffinity(0))} cores",
         "system": f"{platform.system()} {platform.release()}",
         "python": f"{platform.python_version()}, " + ", ".join(f"{name} {found}" for name, found in versions.items()),
@@ -42,11 +43,24 @@ UNMEASURED = ("results", "README.md", "limits.toml", "baseline.json")
 
 def _commit() -> str:
     """Return the commit measured, with a + if what is measured differs from it; empty outside a checkout."""
-    git = ["git", "-C", str(Path(__file__).parent)]
-    changes = [*git, "diff", "--quiet", "HEAD", "--", ":/", *(f":(exclude){name}" for name in UNMEASURED)]
-    try:
-        found = subprocess.run([*git, "describe", "--always"], check=True, capture_output=True, text=True)
-        changed = subprocess.run(changes, check=False, capture_output=True)
-    except (OSError, subprocess.CalledProcessError):
+    if not (found := _git("describe", "--always")):
         return ""
-    return found.stdout.strip() + ("+" if changed.returncode else "")
+    clean = _git("diff", "--quiet", "HEAD", "--", ":/", *(f":(exclude){name}" for name in UNMEASURED)) is not None
+    return found + "+" * (not clean)
+
+
+def _tree() -> str:
+    """Return git's name of what is in gqueue/, equal in all commits that do not change it; empty as `_commit`."""
+    found = _git("rev-parse", "--short", "HEAD:gqueue")
+    return f"tree {found}" if found else ""
+
+
+def _git(*command: str) -> str | None:
+    """Return what git says, None if it fails."""
+    try:
+        ended = subprocess.run(
+            ["git", "-C", str(Path(__file__).parent), *command], check=True, capture_output=True, text=True
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return ended.stdout.strip()

@@ -31,8 +31,11 @@ without is their median, unless it says what else it is. A "+" behind a commit: 
 
 In every run was checked, and a run in which it was not so counts as failed:
 
-- drain, pool_sizes, io, peers, start: each job ran exactly once, and nothing was left but counters.
-- backpressure, idle: each job that was sent ran exactly once.
+- drain: each job ran exactly once; nothing was left but counters and, where they are kept, the results of all jobs.
+- pool_sizes, io, start: each job ran exactly once, and nothing was left but counters and results.
+- peers: each job ran exactly once, and no job was left.
+- backpressure: each job that was sent ran exactly once, and no more than the capacity were seen to wait.
+- idle: each job that was sent ran exactly once.
 - latency: the same; of the others behind which urgent jobs wait, those that wait at the end are counted and purged.
 - enqueue: the queue holds each job once. No job runs.
 - depth: each job whose drain is timed ran exactly once. What waits is counted, and does not run.
@@ -79,18 +82,18 @@ def write(folder: Path = HERE) -> None:
 
 def text(folder: Path = HERE) -> str:
     """Return the page."""
-    sections, targets, commits, took = [], [], {}, {}
+    sections, targets, abouts, took = [], [], {}, {}
     for name in benchmark.names():
         one, data = benchmark.load(name)[0], load(folder, name)
         records = reference.of_rounds(data["runs"]) if data else []
         where = f"[{one.title}](#{anchor(one.title)})" if data else one.title
         targets += [(where, target) for target in one.targets(records)]
         if data:
-            commits[name] = data["about"].get("commit", "")
+            abouts[name] = data["about"]
             took[one.title] = data.get("took_s")
             plot = f"{name}.png" if data["runs"] and (folder / "results" / f"{name}.png").exists() else None
             sections.append(section(name, data, plot))
-    return "\n".join(filter(None, [HEAD, contents(took), doubts(commits), all_targets(targets), *sections]))
+    return "\n".join(filter(None, [HEAD, contents(took), doubts(abouts), all_targets(targets), *sections]))
 
 
 def contents(took: Mapping[str, int | None]) -> str:
@@ -105,13 +108,20 @@ def _minutes(seconds: int | None) -> str:
     return f", {max(1, round(seconds / 60)):,} min" if seconds else ""
 
 
-def doubts(commits: Mapping[str, str]) -> str:
+def doubts(abouts: Mapping[str, Mapping[str, str]]) -> str:
     """Return what to think of a page of such commits, by benchmark; "" if it is one, which is in the history."""
     told = []
-    if len({commit.removesuffix("+") for commit in commits.values()}) > 1:
-        by = ", ".join(f"{name} of {commit}" for name, commit in commits.items())
+    commits: dict[str, list[str]] = {}
+    for name, about in abouts.items():
+        commits.setdefault(about.get("commit", "").removesuffix("+"), []).append(name)
+    changed = [name for name, about in abouts.items() if about.get("commit", "").endswith("+")]
+    trees = {about.get("gqueue/", "") for about in abouts.values()}
+    by = "; ".join(f"{', '.join(names)} of {commit}" for commit, names in commits.items())
+    if len(commits) > 1 and len(trees) == 1 and trees != {""} and not changed:
+        told.append(f"Of commits with the same gqueue/, {trees.pop()}: {by}. Only how it is measured was changed.")
+    elif len(commits) > 1:
         told.append(f"**Not of one commit**: {by}. Do not compare a section with another.")
-    if changed := [name for name, commit in commits.items() if commit.endswith("+")]:
+    if changed:
         told.append(f"**Of no commit** (+: the tree differed from it): {', '.join(changed)}.")
     return "".join(f"{line}\n\n" for line in told).removesuffix("\n")
 
@@ -181,8 +191,8 @@ def targets_table(targets: Sequence[Target], why_not: Mapping[str, str]) -> str:
     if not targets:
         return ""
     rows = [[one.what, one.target, one.measured, one.verdict] for one in targets]
-    missed = [one.what for one in targets if one.verdict == "no" and one.what in why_not]
-    reasons = [f'Why not "{what}": {why_not[what].strip()}' for what in missed]
+    missed = [one.what for one in targets if one.verdict == "no"]
+    reasons = [f'Why not "{what}": {why_not.get(what, "not told yet.").strip()}' for what in missed]
     return "\n\n".join([table(["what", "target", "measured", "met"], rows, text_columns=4), *reasons])
 
 

@@ -459,7 +459,7 @@ SYSTEMS: dict[str, System] = {
             drain_slots=10,
             single=5_000,
             bulk=35_000,
-            settings="`-c 10` (its default; 100 for I/O), log level WARN, Ruby's compiler (YJIT)",
+            settings="`-c 10` (its default; 100 for I/O), log level WARN, Ruby's compiler (YJIT) with 64 MB",
             guarantee="at most once if a worker is killed: taken off the list before it runs",
             source="https://github.com/sidekiq/sidekiq/wiki/Reliability",
         ),

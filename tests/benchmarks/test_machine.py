@@ -27,9 +27,13 @@ def test_commit_has_a_plus_if_what_is_measured_differs(
     for command in (["init", "-q"], ["add", "."], ["commit", "-qm", "All"]):
         subprocess.run([*git, *command], check=True)
     monkeypatch.setattr(machine, "__file__", str(tmp_path / "benchmarks/machine.py"))
-    clean = machine._commit()
+    clean, tree = machine._commit(), machine._tree()
     changed.write_text("after")
 
     assert clean
     assert "+" not in clean
     assert machine._commit() == clean + "+" * differs
+
+    subprocess.run([*git, "commit", "-qam", "Another"], check=True)
+    assert machine._commit() not in (clean, "")
+    assert (machine._tree() == tree) == (not path.startswith("gqueue/"))

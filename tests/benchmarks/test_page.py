@@ -35,6 +35,10 @@ def test_what_is_told_about_a_limit_is_about_a_target(name: str, what: str):
     assert page.limits()[name][what].strip()
 
 
+def test_why_is_told_of_each_target_that_is_missed_on_the_page():
+    assert "not told yet" not in page.text()
+
+
 def test_why_a_target_is_missed_is_told_beside_it_and_not_of_those_met():
     why_not = {"one": "It is too far.\n", "two": "It is too near.\n"}
     missed = benchmark.at_least("one", 10, [5])
@@ -42,6 +46,7 @@ def test_why_a_target_is_missed_is_told_beside_it_and_not_of_those_met():
 
     assert text.endswith('\n\nWhy not "one": It is too far.')
     assert "too near" not in text
+    assert page.targets_table([missed], {}).endswith('\n\nWhy not "one": not told yet.')
     assert "Why" not in page.targets_table([benchmark.at_least("one", 10, [])], why_not)
 
 
@@ -101,12 +106,24 @@ def test_contents_tell_how_long_each_benchmark_took_and_all():
 
 
 def test_page_of_several_commits_or_of_none_says_so():
-    assert page.doubts({"drain": "abc", "enqueue": "abc"}) == page.doubts({}) == ""
-    assert page.doubts({"drain": "abc", "enqueue": "abd"}).startswith(
-        "**Not of one commit**: drain of abc, enqueue of abd."
-    )
-    changed = page.doubts({"drain": "abc", "enqueue": "abc+"})
+    abc, abd = {"commit": "abc"}, {"commit": "abd"}
+    assert page.doubts({"drain": abc, "enqueue": abc}) == page.doubts({}) == ""
+
+    several = page.doubts({"drain": abc, "enqueue": abd, "io": abc})
+    assert several.startswith("**Not of one commit**: drain, io of abc; enqueue of abd.")
+
+    changed = page.doubts({"drain": abc, "enqueue": {"commit": "abc+"}})
     assert changed.startswith("**Of no commit** (+: the tree differed from it): enqueue.")
+
+
+def test_page_of_commits_that_have_the_same_package_says_so():
+    one, other = ({"commit": commit, "gqueue/": "tree 123"} for commit in ("abc", "abd"))
+
+    assert page.doubts({"drain": one, "enqueue": other}).startswith(
+        "Of commits with the same gqueue/, tree 123: drain of abc; enqueue of abd."
+    )
+    for less in ({"commit": "abd"}, {**other, "gqueue/": "tree 124"}, {**other, "commit": "abd+"}):
+        assert page.doubts({"drain": one, "enqueue": less}).startswith("**Not of one commit**: ")
 
 
 def test_what_was_saved_is_on_the_page(tmp_path: Path):

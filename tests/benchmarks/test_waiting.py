@@ -126,16 +126,15 @@ def test_jobs_are_counted_by_producer():
     assert backpressure.jobs_of([Call(0, 1, 2, 5), Call(2, 1, 2, 1), Call(0, 3, 4, 5)], 3) == [10, 0, 1]
 
 
-@pytest.mark.parametrize(("most", "met"), [(100, True), (101, False)])
-def test_depth_above_the_capacity_is_told_as_a_target_that_is_not_met(
-    server: Server, monkeypatch: pytest.MonkeyPatch, most: int, met: bool
-):
-    run = {"depth": most, "jobs_per_s": 1.0, "sent_per_s": 2.0}
+def test_depth_above_the_capacity_is_an_error(server: Server, monkeypatch: pytest.MonkeyPatch):
+    run = {"depth": 100, "jobs_per_s": 1.0, "sent_per_s": 2.0}
     monkeypatch.setattr(backpressure, "_run", lambda cell, server, capacity: run)
-    record = backpressure.BENCHMARK.measure({"slots": 10, "producers": "threads", "seconds": 1}, server)
+    cell = {"slots": 10, "producers": "threads", "seconds": 1}
+    assert backpressure.BENCHMARK.measure(cell, server)["depth"] == 100
 
-    (target,) = backpressure.BENCHMARK.targets([{**record, "depth": 100}, record])
-    assert (target.measured, target.met) == (f"{most}", met)
+    run["depth"] = 101
+    with pytest.raises(BenchmarkError, match="101 jobs were seen to wait, with a capacity of 100"):
+        backpressure.BENCHMARK.measure(cell, server)
 
 
 def test_commands_of_scripts_and_our_own_do_not_count(server: Server):
