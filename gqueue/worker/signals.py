@@ -34,6 +34,7 @@ class Signals:
 
     def install(self) -> None:
         """Take the signals over."""
+        self._loop.install_sigchld()  # else with the first fork, and a child that ends before is never heard of
         for number in self._ours:
             self._before[number] = signal.getsignal(number)
             self._take(number)
