@@ -1,4 +1,4 @@
-"""TERM and INT, counted as they come: when a worker starts, when it runs, and from the end until it is gone."""
+"""TERM and INT, counted as they come: when a worker starts, runs, and from the end until it is gone; a child's end."""
 
 import os
 import signal
@@ -126,6 +126,34 @@ def test_third_signal_ends_as_it_is_a_process_that_cannot_give_back() -> None:
     assert (scene.code, scene["sent"]) == (1, 3)
     assert scene.log.count("asked a second time") == scene.log.count("asked a third time") == 1
     assert "code" not in scene.facts
+
+
+def scene_of_a_child_that_ends_at_once() -> dict[str, Any]:
+    import gevent.os
+
+    queue = gqueue.Queue("q", "memory:")
+
+    def fork() -> int:
+        pid: int = gevent.os.fork_gevent()
+        if not pid:
+            os._exit(7)
+        os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)  # not gevent's: the child is gone before it is watched
+        return pid
+
+    @queue.task(max_attempts=1, timeout=20, result_ttl=60)
+    def forks() -> int:
+        _, status = os.waitpid(gevent.os.fork_and_watch(fork=fork), 0)
+        return os.waitstatus_to_exitcode(status)
+
+    job = forks.enqueue()
+    perform(queue, lambda _: job.wait(timeout=10))
+    return {"state": job.status(), "code": job.result() if job.status() == "succeeded" else None}
+
+
+def test_child_of_a_task_that_ends_before_it_is_watched_is_heard_of() -> None:
+    scene = play(scene_of_a_child_that_ends_at_once)
+
+    assert (scene["state"], scene["code"]) == ("succeeded", 7)
 
 
 @pytest.fixture
