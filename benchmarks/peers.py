@@ -11,8 +11,8 @@ busy, where a worker can have as many. "commands a job" are counted with those o
 alone, as in idle.py, in a single window of 20 s.
 
 Drain and I/O are what gqueue is fast at, since its calls carry many jobs. One job by itself it does not handle faster
-than all others: Huey, BullMQ and Sidekiq enqueue more a second, one by one, and Sidekiq in bulk as well; on its worker a
-job starts in 0.6 of the time. Huey and Sidekiq only put it on a list, where gqueue's two scripts also see to capacity,
+than all others: Huey, BullMQ and Sidekiq enqueue more a second, one by one, and Sidekiq in bulk as well; a job starts
+there in 0.6 of the time. Huey and Sidekiq only put it on a list, where gqueue's two scripts also see to capacity,
 place, lease and what comes twice; BullMQ's do as much. Some workers take less memory, too.
 
 Each was checked as gqueue is: every job ran exactly once, and none was left. What they promise for a worker that is
