@@ -3,7 +3,6 @@
 import compileall
 import importlib.util
 import os
-import signal
 import sys
 import time
 import traceback
@@ -17,6 +16,7 @@ import benchmarks
 import gqueue
 from benchmarks import baseline, benchmark, page, reference
 from benchmarks.benchmark import Benchmark, BenchmarkError, Cell
+from benchmarks.ending import leaving_nothing
 from benchmarks.machine import machine
 from benchmarks.server import Server
 from gqueue.errors import GqueueError
@@ -190,17 +190,17 @@ def _is_wanted(cell: Cell, where: tuple[str, ...]) -> bool:
 def command(*names: str) -> None:
     """Be the process of the command, for the benchmarks *names* if there are any; it ends here.
 
-    Settings of gqueue's in the environment would reach what is measured, and stand nowhere. Whoever ends this process
-    ends its server, too. The bytecode is there, as after an installation: an environment may keep Python from writing
-    it, and each process that is started would compile.
+    Settings of gqueue's in the environment would reach what is measured, and stand nowhere. The bytecode is there, as
+    after an installation: an environment may keep Python from writing it, and each process that is started would
+    compile.
     """
     for package in (gqueue, benchmarks):
         compileall.compile_dir(Path(package.__file__).parent, quiet=2)
     for variable in [name for name in os.environ if name.startswith("GQUEUE_")]:
         print(f"{variable} is left out: what is measured has the settings of its benchmark alone", file=sys.stderr)
         del os.environ[variable]
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
-    main([*names, *sys.argv[1:]])
+    with leaving_nothing():
+        main([*names, *sys.argv[1:]])
 
 
 if __name__ == "__main__":

@@ -210,12 +210,34 @@ def test_command_that_is_terminated_leaves_neither_server_nor_folder_and_takes_n
         assert process.stdout
         lines = iter(process.stdout.readline, "")
         assert any("100 ms,     1 slots" in line for line in lines)
-        wait_until(lambda: list(tmp_path.glob("gqueue-bench-*")))  # that of the next cell
+        wait_until(lambda: list(tmp_path.glob("*/gqueue-bench-*")))  # that of the server of the next cell
         process.terminate()
         errors = process.communicate(timeout=30)[1]
 
     assert process.returncode == 128 + signal.SIGTERM
     assert "GQUEUE_FAILPOINTS is left out" in errors
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.blackbox
+def test_end_takes_along_what_was_being_started_and_its_files(tmp_path: Path):
+    program = """
+import os, signal, subprocess, tempfile
+from benchmarks.ending import leaving_nothing
+
+with leaving_nothing():
+    folder = tempfile.mkdtemp()
+    subprocess.Popen(["sh", "-c", "sleep 1000 & while true; do touch $0/$(date +%N); done", folder])
+    while not os.listdir(folder):
+        pass
+    os.kill(os.getpid(), signal.SIGTERM)
+"""
+    environ = {**os.environ, "TMPDIR": str(tmp_path)}
+    command = [sys.executable, "-c", program]
+    # Its output ends when the last of its descendants has.
+    ended = subprocess.run(command, env=environ, stdout=subprocess.PIPE, timeout=30)
+
+    assert ended.returncode == 128 + signal.SIGTERM
     assert not list(tmp_path.iterdir())
 
 
