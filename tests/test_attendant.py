@@ -38,6 +38,8 @@ def work(monkeypatch):
     yield work
     work.needed = False
     work.attendant.close()
+    for thread in work.threads:
+        thread.join(10)
 
 
 def test_it_turns_while_it_is_needed_and_ends_then(work, eventually):
