@@ -6,6 +6,7 @@ import time
 from collections import Counter
 from typing import Any
 
+import gevent.event
 import pytest
 
 import gqueue
@@ -215,10 +216,12 @@ def test_damaged_counters_and_ids_stop_nobody(redis_url: str) -> None:
 def scene_of_outcomes_that_are_refused() -> dict[str, Any]:
     queue = gqueue.Queue("q", "memory:", lease=1.5)
     store = workers_store(queue)
-    real, pumps, refused = store.settle_and_claim, [], []
+    real, pumps, refused, begun, both = store.settle_and_claim, [], [], [], gevent.event.Event()
 
     @queue.task
     def ends(fails: bool) -> None:
+        begun.append(fails)
+        both.wait()  # who waits for one event goes on in one turn: both outcomes are there before a call is made
         if fails and not refused:
             raise ValueError
 
@@ -236,6 +239,8 @@ def scene_of_outcomes_that_are_refused() -> dict[str, Any]:
 
     def script(worker: Any) -> None:
         pumps.extend(until(lambda: worker._pumps))
+        until(lambda: len(begun) == 2)
+        both.set()
         for job in jobs:
             job.wait(10)
 
