@@ -1,5 +1,6 @@
 """A queue at its public face, on both kinds of store: what goes in, in which order, and what is refused."""
 
+import math
 import os
 import threading
 import time
@@ -280,7 +281,8 @@ def test_many_jobs_are_cut_by_their_bytes_too(make_queue):
     assert calls == [2, 2, 2]
 
 
-def test_a_generator_is_asked_for_the_next_jobs_while_a_call_is_under_way_and_for_no_more(make_queue):
+def test_a_generator_is_asked_for_the_next_jobs_while_a_call_is_under_way_and_for_no_more(make_queue, monkeypatch):
+    monkeypatch.setattr(gqueue.core.producer, "QUICK_MS", math.inf)
     queue = make_queue()
     task = queue.task(add)
     calls, calls_when_taken = count_calls(queue), []
@@ -329,7 +331,8 @@ def test_a_generator_may_enqueue_by_itself_meanwhile(make_queue):
     assert queue.stats().depth == 203
 
 
-def test_an_interrupt_of_a_generator_ends_the_call_that_is_under_way(make_queue):
+def test_an_interrupt_of_a_generator_ends_the_call_that_is_under_way(make_queue, monkeypatch):
+    monkeypatch.setattr(gqueue.core.producer, "QUICK_MS", math.inf)
     queue = make_queue()
     task = queue.task(add)
 
