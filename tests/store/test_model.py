@@ -84,16 +84,17 @@ def machine(server, rules):
 
         def send(self, lane, ahead, jobs, when_full, capacity, ticket):
             call = self.calls.get(lane, 0) + ahead
+            last, _ = self.model.snapshot()["lanes"].get(lane, (None, None))
             reply = self.both(
                 "enqueue", lane=lane, call=call, jobs=jobs, when_full=when_full, capacity=capacity, ticket=ticket
             )
             if isinstance(reply, tuple):
                 return ticket or Ticket("p.9")
             self.calls[lane] = call
-            if ahead:
-                self.senders[lane] = ticket.name if ticket else "p.9"
             # Sent again, a call gets its first reply, and the place in it is that ticket's: no two stand at one.
-            return Ticket(self.senders.get(lane, "p.9"), reply.place)
+            if call != last:
+                self.senders[lane] = ticket.name if ticket else "p.9"
+            return Ticket(self.senders[lane], reply.place)
 
         @rule(tickets=st.lists(standing, max_size=3), leaves=st.booleans())
         def renew_tickets_or_leave(self, tickets, leaves):
