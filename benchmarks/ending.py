@@ -35,9 +35,8 @@ def _exit(number: int, _: FrameType | None) -> None:
 
 
 def _end_descendants() -> None:
-    own = os.getpid()
-    for pid in [pid for pid in process.tree(own) if pid != own]:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
+    _, *others = process.tree(os.getpid())
+    process.kill(others)
+    for pid in others:
         with contextlib.suppress(ChildProcessError):  # it is a child's child, or waited for already
             os.waitpid(pid, 0)

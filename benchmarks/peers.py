@@ -11,9 +11,10 @@ busy, where a worker can have as many. "commands a job" are counted with those o
 alone, as in idle.py, in a single window of 20 s.
 
 Drain and I/O are what gqueue is fast at, since its calls carry many jobs. One job by itself it does not handle faster
-than all others: Huey, BullMQ and Sidekiq enqueue more a second, one by one, and Sidekiq in bulk as well; a job starts
-there in 0.6 of the time. Huey and Sidekiq only put it on a list, where gqueue's two scripts also see to capacity,
-place, lease and what comes twice; BullMQ's do as much. Some workers take less memory, too.
+than all others: Huey, BullMQ and Sidekiq enqueue more a second, one by one, and Sidekiq in bulk as well; Sidekiq starts
+a job in 0.6 of the time. Huey and Sidekiq only put it on a list, where gqueue's two scripts also see to capacity,
+place, lease and what comes twice; BullMQ's scripts also take a lock and look whether the id is there. Some workers take
+less memory, too.
 
 Each was checked as gqueue is: every job ran exactly once, and none was left. What they promise for a worker that is
 killed differs, and is told as their documentation has it; [docs/faults.md](../docs/faults.md) shows what becomes of

@@ -1,8 +1,10 @@
-"""What a process takes, by /proc: memory and processor time; and how much memory there is."""
+"""Processes by /proc: what one takes of memory and processor time, what it started; and how much memory there is."""
 
+import contextlib
 import os
 import re
-from collections.abc import Iterator
+import signal
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from attrs import frozen
@@ -50,3 +52,10 @@ def tree(pid: int) -> Iterator[int]:
             continue
         for child in found:
             yield from tree(int(child))
+
+
+def kill(pids: Iterable[int]) -> None:
+    """SIGKILL to all of *pids* that are there, looked up before the first is hit."""
+    for pid in list(pids):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)

@@ -7,7 +7,6 @@ and how often a job ran tells a file that the jobs write into (jobs.py).
 import json
 import math
 import os
-import signal
 import subprocess
 import tempfile
 import time
@@ -125,11 +124,7 @@ class Trial:
     ) -> None:
         if self._worker:
             # Nothing is left to be done, and to end well takes some of them seconds.
-            for pid in reversed(list(process.tree(self._worker.pid))):
-                try:
-                    os.kill(pid, signal.SIGKILL)
-                except ProcessLookupError:
-                    pass
+            process.kill(process.tree(self._worker.pid))
             self._worker.wait()
         self._temporary.cleanup()
 
