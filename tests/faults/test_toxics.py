@@ -75,6 +75,7 @@ def test_slices_arrive_as_one_reply(toxics):
         toxics.slicer(40, 0.0, "both")
         through.set("k", b"y" * 20_000)
         assert through.get("k") == b"y" * 20_000
+    assert toxics.counts()["slices"] > 1_000
 
 
 @pytest.mark.parametrize("way", ["up", "down", "both"])
@@ -90,7 +91,10 @@ def test_what_a_black_hole_holds_passes_when_it_ends(toxics, server, way):
         toxics.clear()
         wait_until(lambda: plain.get("k") == b"late")  # although its sender gave up, and is gone
         assert through.ping()
-    assert toxics.counts()["bytes held"] > 0
+    counts = toxics.counts()
+    held = {side for side in ("up", "down") if counts[f"bytes held {side}"]}
+    assert held == {"up", "down"} & {way, *(("up",) if way == "both" else ())}
+    assert counts["bytes passed up"] > 0 < counts["bytes passed down"]
 
 
 def test_a_lost_reply_is_of_a_request_that_was_carried_out(toxics, server):

@@ -95,8 +95,9 @@ class Toxics:
 
         "requests", "request NAME" and "reply NAME: STATUS" (NAME is a command's or a script's, STATUS the first word
         of a status, an error or of a script's reply); "connections", and a name for each fault that struck: "replies
-        lost", "cuts after a request", "cuts inside a reply" (each as "cut inside NAME" too), "resets", "bytes held";
-        "stale settlements refused", in calls that were answered with lease_lost or stale_call.
+        lost", "cuts after a request", "cuts inside a reply" (each as "cut inside NAME" too), "resets", "slices",
+        "bytes held up", "bytes passed up", and both of down; "stale settlements refused", in calls that were answered
+        with lease_lost or stale_call.
         """
         return Counter(self._tell("counts"))
 

@@ -2,8 +2,8 @@
 
 asyncio, in a process of its own, so that it carries tens of thousands of small requests a second over many connections;
 `tests.proxy` runs the same on a thread, where a test decides on each request. Bytes are never rewritten. Requests and
-replies are parsed beside the stream, to count them and to strike between the two: gqueue does not pipeline, so a
-connection's next reply belongs to its oldest request.
+replies are parsed beside the stream, to count them and to strike between the two: a connection's next reply belongs to
+its oldest request.
 """
 
 import asyncio
@@ -84,8 +84,9 @@ class State:
 class Pipe:
     """One way of a connection: what came from one side, on its way to the other."""
 
-    def __init__(self, faults: Callable[[], Faults], counts: Counter[str]) -> None:
+    def __init__(self, faults: Callable[[], Faults], counts: Counter[str], way: str) -> None:
         self._faults, self._counts = faults, counts
+        self._held, self._passed = f"bytes held {way}", f"bytes passed {way}"
         self._waiting: deque[tuple[float, memoryview]] = deque()
         self._size = 0
         self._last = self._free_at = 0.0
@@ -99,15 +100,14 @@ class Pipe:
         """Take what came."""
         faults = self._faults()
         if not self._waiting and not faults.any and self.sink is not None:
-            if not self.sink.is_closing():
-                self.sink.write(data)
+            self._pass_on(data)
             return
         late = faults.latency + random.uniform(-faults.jitter, faults.jitter)
         self._last = max(self._last, self._loop.time() + late)
         self._waiting.append((self._last, memoryview(data)))
         self._size += len(data)
         if faults.hole:
-            self._counts["bytes held"] += len(data)
+            self._counts[self._held] += len(data)
         if self._size > MOST_WAITING and self.source is not None:
             self.source.pause_reading()
         if self._timer is None:
@@ -140,9 +140,9 @@ class Pipe:
             if len(piece) > most:
                 self._waiting.appendleft((due, piece[most:]))
                 piece = piece[:most]
+                self._counts["slices"] += bool(faults.slice)
             self._size -= len(piece)
-            if not self.sink.is_closing():
-                self.sink.write(piece)
+            self._pass_on(piece)
             pause = faults.pause if faults.slice else 0.0
             self._free_at = self._loop.time() + pause + (len(piece) / faults.rate if faults.rate else 0.0)
         if self.source is not None and self._size <= MOST_WAITING:
@@ -156,6 +156,11 @@ class Pipe:
         self._waiting.clear()
         if self._timer is not None:
             self._timer.cancel()
+
+    def _pass_on(self, data: bytes | memoryview) -> None:
+        if self.sink is not None and not self.sink.is_closing():
+            self._counts[self._passed] += len(data)
+            self.sink.write(data)
 
     def _ring(self) -> None:
         self._timer = None
@@ -198,8 +203,8 @@ class Connection:
 
     def __init__(self, state: State, upstream: str) -> None:
         self._state, self._upstream = state, upstream
-        self._up = Pipe(lambda: state.up, state.counts)
-        self._down = Pipe(lambda: state.down, state.counts)
+        self._up = Pipe(lambda: state.up, state.counts, "up")
+        self._down = Pipe(lambda: state.down, state.counts, "down")
         self._requests, self._replies = _reader(), _reader()
         self._asked: deque[tuple[str, str, int]] = deque()
         self._part = b""
