@@ -29,8 +29,8 @@ BACKOFF_S = 0.05
 """Longest wait of one that raised once."""
 
 
-class FirstAttempt(Exception):
-    """What a job raises that is to fail once."""
+class Failed(Exception):
+    """What a job raises of which an attempt is to fail."""
 
 
 recorder = Recorder(os.environ.get("FAULTS_FOLDER", "/nonexistent/FAULTS_FOLDER"), "worker")
@@ -57,14 +57,15 @@ def answer(job: str) -> str:
 def work(job: str, seconds: float, first: str = "") -> str:
     """Take a while, as a request to a slow server does; then have the effect.
 
-    The *first* attempt may "raise", or ask for another ("retry"), half-way and before it has any effect.
+    The *first* attempt may "raise", or ask for another ("retry"), half-way and before it has any effect; so may all
+    attempts ("fail").
     """
     attempt = _attempt()
     delay, backoff = (RETRY_S, 0.0) if first == "retry" else (0.0, BACKOFF_S)
     with recorder.running(job, attempt, delay=delay, backoff=backoff):
-        if first and attempt == 1:
+        if first and (attempt == 1 or first == "fail"):
             time.sleep(seconds / 2)
-            raise gqueue.Retry(RETRY_S) if first == "retry" else FirstAttempt(job)
+            raise gqueue.Retry(RETRY_S) if first == "retry" else Failed(job)
         time.sleep(seconds)
         recorder.effect(job, attempt)
     return answer(job)
@@ -73,11 +74,17 @@ def work(job: str, seconds: float, first: str = "") -> str:
 @queue.task
 def burn(job: str, seconds: float) -> None:
     """Keep the hub busy in Python; never yield."""
+    import gevent  # the producers, which read this module too, are not patched
+
     attempt = _attempt()
+    turns: list[int] = []
     with recorder.running(job, attempt):
+        gevent.spawn(turns.append, 1)
         until = time.monotonic() + seconds
         while time.monotonic() < until:
             pass
+        if not turns:
+            print("app: hub stood still", flush=True)
         recorder.effect(job, attempt)
 
 
@@ -123,14 +130,15 @@ def fork(job: str, way: str) -> None:
     attempt = _attempt()
     with recorder.running(job, attempt):
         if way == "process":
-            child = multiprocessing.get_context("fork").Process(target=time.sleep, args=(0.05,))
+            child = multiprocessing.get_context("fork").Process(target=_tell_of_the_child, args=(way,))
             child.start()
             child.join()
         elif way == "command":
-            subprocess.run(["true"], check=True)
+            subprocess.run(["echo", f"app: child {way}"], check=True)
         else:
             pid = os.fork()
             if pid == 0:
+                _tell_of_the_child(way)
                 if way == "exit":
                     os._exit(0)
                 if way == "outlives":
@@ -142,6 +150,10 @@ def fork(job: str, way: str) -> None:
             if way != "outlives":
                 os.waitpid(pid, 0)
         recorder.effect(job, attempt)
+
+
+def _tell_of_the_child(way: str) -> None:
+    os.write(1, f"app: child {way}\n".encode())  # not by print: what is buffered is the parent's
 
 
 @cache

@@ -9,7 +9,7 @@ phantom        started or acknowledged, and never attempted
 duplicated     more than one effect; unexplained: and no fault is the reason, see doubles.py
 overlapping    two of its attempts ran at one time, in processes that were alive
 wrong          refused, and started nevertheless
-early          started before its delay was over, or that which its last attempt asked for
+early          started before its delay was over, or that which its last attempt asked for; tardy: long after it
 unfinished     still in the queue at the end of the drain
 missing result the job succeeded, its result was to be kept until now and longer, and is not there; wrong: is another
 recovery       from the fault that hit an attempt of a job to its next start; or, if a later one hit all for a while
@@ -104,12 +104,13 @@ def check(history: Iterable[Event], run: Run, samples: Iterable[Depth] = ()) -> 
     ledger = Ledger(lease_ns=int(run.lease_s * 1e9))
     for event in history:
         ledger.add(event)
+    samples = tuple(samples)
     max_depth, max_over = _depth(samples)
     jobs = ledger.jobs.values()
     recoveries = _of_the_most_urgent(ledger)
     recovery_ms = tuple(sorted(round(recovery.seconds * 1000) for recovery in recoveries))
     unexplained = {job.job: attempts for job, attempts in Doubles(ledger, run.expect).all()}
-    findings = tuple(_Findings(ledger, run, max_over, unexplained, recoveries).all())
+    findings = tuple(_Findings(ledger, run, max_over if samples else None, unexplained, recoveries).all())
     return Verdict(
         ok=not findings,
         findings=findings,
@@ -204,7 +205,7 @@ class _Findings:
         self,
         ledger: Ledger,
         run: Run,
-        max_over: int,
+        max_over: int | None,
         unexplained: Mapping[str, Sequence[Attempt]],
         recoveries: Sequence[Recovery],
     ) -> None:
@@ -237,12 +238,15 @@ class _Findings:
             "overlapping", expect.overlapping, (job for job in jobs if job.overlap[0]), self._overlap
         )
         yield from self._beyond("early", expect.early, (job for job in jobs if job.early[0]), self._early)
+        if expect.tardy_s is not None:
+            tardy = (job for job in jobs if job.tardy[0] - job.tardy[1] > expect.tardy_s * 1e9)
+            yield from self._beyond("tardy", 0, tardy, self._tardy)
         yield from self._beyond("wrong", 0, filter(is_wrong, jobs), self._refused)
         yield from self._beyond("unfinished", 0, (job for job in jobs if job.waiting), self._last)
         yield from self._beyond("wrong result", 0, filter(has_wrong_result, jobs), self._last)
         yield from self._beyond("missing result", expect.missing, filter(misses_result, jobs), self._last)
         for reason in sorted({job.dead for job in jobs if job.dead}):
-            letters = (job for job in jobs if job.dead == reason)
+            letters = (job for job in jobs if job.dead == reason != job.doomed)
             yield from self._beyond(f"dead as {reason}", expect.dead.get(reason, 0), letters, self._last)
         yield from self._late()
         yield from self._bounds()
@@ -254,7 +258,9 @@ class _Findings:
     def _bounds(self) -> Iterator[str]:
         """Yield what is said of the whole run, not of jobs."""
         expect, ledger = self.expect, self.ledger
-        if expect.depth_over is not None and self.max_over > expect.depth_over:
+        if expect.depth_over is not None and self.max_over is None:
+            yield "depth: nobody looked at it, so the run shows nothing about it"
+        elif expect.depth_over is not None and self.max_over > expect.depth_over:
             yield f"depth: {self.max_over} jobs above the capacity, at most {expect.depth_over} were expected"
         order = ledger.order
         if expect.inversions is not None and order.inversions > expect.inversions:
@@ -268,8 +274,10 @@ class _Findings:
         for name in expect.reached:
             if not self.run.reached.get(name):
                 yield f"not reached: {name}: the fault was not met, so the run shows nothing about it"
-        for finding in self.run.fsck:
-            yield f"fsck: {finding}"
+        if self.run.fsck is None and not self.run.compared:
+            yield "fsck: nobody audited the keys"
+        yield from (f"fsck: {finding}" for finding in self.run.fsck or ())
+        yield from (f"problem: {problem}" for problem in self.run.problems)
 
     def _beyond(
         self, kind: str, bound: int | None, jobs: Iterable[Entry], evidence: Callable[[Entry], str]
@@ -298,6 +306,12 @@ class _Findings:
             yield f"late: {self._named(self.ledger.jobs[recovery.job])}: {hit}, {again}"
         if len(late) > SHOWN:
             yield f"late: {len(late)} of {len(self.recoveries)} recoveries in all"
+
+    def _tardy(self, job: Entry) -> str:
+        started_at, due_at = job.tardy
+        return (
+            f"started at {self._at(started_at)}, due at {self._at(due_at)}, within {self.expect.tardy_s:g} s expected"
+        )
 
     def _near_a_fault(self, job: Entry) -> bool:
         """Return whether a fault may have taken *job* along: none does what was asked for well after its end.

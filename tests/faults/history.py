@@ -15,7 +15,7 @@ one write to an O_APPEND descriptor, and nothing else is shared. Times are `time
 processes of the machine. `job` is the producer's key, the same over all attempts; `id` is the queue's id of the job.
 
     event     of            fields
-    attempt   producer      job, id (if chosen before), priority, delay, kept    before the call that enqueues
+    attempt   producer      job, id (if chosen before), priority, delay, kept, doomed    before the call that enqueues
     ack       producer      job, id            it returned: the queue has promised to do the job
     refused   producer      job, why           certainly not in the queue
     unknown   producer      job, why           in or not; an attempt with none of the three means the same (killed)
@@ -24,6 +24,7 @@ processes of the machine. `job` is the producer's key, the same over all attempt
     end       task          job, attempt, how, delay, backoff    of one that raised: before the next may start
     fault     rig           what, pid (of the worker that it hits; 0: it hits all), detail, ids
     heal      rig           what (the same text as of the fault)
+    up        rig           pid                a worker process has registered: written when that is seen
     died      rig           pid, how           a worker process is gone, for whatever cause: written when that is seen
     dead      rig           job, id, reason    a dead letter that was there at the end
     result    rig           job, id, how       what the handle told at the end of a result that was to be kept
@@ -48,7 +49,7 @@ import msgspec
 
 Kind = Literal[
     "attempt", "ack", "refused", "unknown", "start", "effect", "end",
-    "fault", "heal", "died", "dead", "result", "waiting", "capacity",
+    "fault", "heal", "up", "died", "dead", "result", "waiting", "capacity",
 ]  # fmt: skip
 T = TypeVar("T")
 How = Literal["returned", "raised", "interrupted"]
@@ -61,7 +62,7 @@ class Event(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fiel
     t: int
     """CLOCK_MONOTONIC, ns."""
     pid: int
-    """The process that wrote the line; of `fault` and `died` the worker process that is meant, 0 if none is."""
+    """The process that wrote the line; of `fault`, `up` and `died` the worker process that is meant, 0 if none is."""
     e: Kind
     job: str = ""
     id: str = ""
@@ -81,6 +82,8 @@ class Event(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fiel
     """Seconds that its result is to be kept; 0: not at all."""
     backoff: float = 0.0
     """Seconds, of an `end`: it is to run again after a time that is uniform from 0 to this."""
+    doomed: str = ""
+    """The reason for which it is to be a dead letter in the end; "": it is to be done."""
 
 
 class Depth(msgspec.Struct, frozen=True, gc=False):
@@ -118,12 +121,15 @@ class Expect(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     early: int | None = 0
     """Jobs that started before their delay was over, or that which their last attempt asked for: None where the
     server's clock does not go as the others do."""
+    tardy_s: float | None = None
+    """How long after its time a job may start, where nothing keeps it: no backlog, and no fault."""
     dead: dict[str, int] = {}
-    """Reason of a dead letter -> how many of it there may be. A reason that is not here is a finding."""
+    """Reason of a dead letter -> how many of it there may be, beside the jobs that were to end so. A reason that is not
+    here is a finding."""
     recovery_s: float | None = None
     """How soon a job starts again that a fault hit. A run without any recovery shows nothing of it: a finding."""
     depth_over: int | None = None
-    """How far above the capacity the depth may go: what was running."""
+    """How far above the capacity the depth may go: what was running. A run without samples of it is a finding."""
     inversions: int | None = None
     reached: tuple[str, ...] = ()
     """Names in the run's `reached` that must be above 0: else the fault was not met, and the run proves nothing."""
@@ -150,8 +156,10 @@ class Run(msgspec.Struct, frozen=True, kw_only=True, rename={"gqueue_commit": "g
     reached: dict[str, int] = {}
     counters: dict[str, int] = {}
     """`queue.stats()` at the end."""
-    fsck: list[str] = []
-    """Findings of the audit of the queue's keys after the drain."""
+    fsck: list[str] | None = None
+    """Findings of the audit of the queue's keys after the drain; None: there was none, a finding of gqueue's own."""
+    problems: list[str] = []
+    """What did not go as it must, by the run's own word."""
     system: str = "gqueue"
     """The queue that was tested; another one's name and version in the comparison."""
     settings: str = ""
@@ -185,9 +193,17 @@ class Recorder:
         self._role = role
         self._file = (0, -1)
 
-    def attempt(self, job: str, priority: float = 0.0, id: str = "", delay: float = 0.0, kept: float = 0.0) -> None:
+    def attempt(
+        self,
+        job: str,
+        priority: float = 0.0,
+        id: str = "",
+        delay: float = 0.0,
+        kept: float = 0.0,
+        doomed: str = "",
+    ) -> None:
         """Record that the call that enqueues *job* comes next, to run after *delay*, its result *kept* (seconds)."""
-        self._write("attempt", job=job, id=id, priority=priority, delay=delay, kept=kept)
+        self._write("attempt", job=job, id=id, priority=priority, delay=delay, kept=kept, doomed=doomed)
 
     def ack(self, job: str, id: str) -> None:
         """Record that the queue has promised to do *job*."""
@@ -241,6 +257,10 @@ class Recorder:
         """Record that the fault *what* is over."""
         self._write("heal", what=what)
 
+    def up(self, pid: int) -> None:
+        """Record that the worker process *pid* has registered."""
+        self._write("up", pid=pid)
+
     def died(self, pid: int, how: str = "") -> None:
         """Record that the worker process *pid* is gone, for whatever cause."""
         self._write("died", pid=pid, how=how)
@@ -281,6 +301,7 @@ class Recorder:
         delay: float = 0.0,
         kept: float = 0.0,
         backoff: float = 0.0,
+        doomed: str = "",
     ) -> None:
         here = os.getpid()
         owner, file = self._file
@@ -289,7 +310,7 @@ class Recorder:
             self._file = (here, file)
         event = Event(
             time.monotonic_ns(), here if pid is None else pid, e, job, id, attempt, worker, priority,
-            how, why, what, detail, reason, value, ids, delay, kept, backoff,
+            how, why, what, detail, reason, value, ids, delay, kept, backoff, doomed,
         )  # fmt: skip
         _append(file, event)
 

@@ -53,6 +53,8 @@ class Entry:
     started_at: int = 0
     claimed: bool = False
     """A worker that a fault hit held it before it had ever started: it keeps its place, and may come late."""
+    again: "Again | None" = None
+    """It was given back, and has not started since."""
     effects: int = 0
     done: list[Attempt] = field(factory=list)
     """The attempts that had an effect."""
@@ -60,9 +62,13 @@ class Entry:
     overlap: tuple[int, int, int] = (0, 0, 0)
     """Of the first two attempts that ran at one time: when the second started, in which process, beside which."""
     dead: str = ""
+    doomed: str = ""
+    """The reason for which it was to be dead in the end."""
     delay: float = 0.0
     early: tuple[int, int] = (0, 0)
     """When it first started too early, and from when on it might have."""
+    tardy: tuple[int, int] = (0, 0)
+    """The start that came longest after its time, and when that was."""
     kept: float = 0.0
     result: str = ""
     result_at: int = 0
@@ -80,6 +86,18 @@ class Entry:
     def is_indeterminate(self) -> bool:
         """Return whether the job may be in the queue, or not."""
         return self.attempts > 0 and not self.acknowledged_at and not self.was_refused
+
+
+@define
+class Again:
+    """A job that was given back: it waits once more, where it stood."""
+
+    job: str
+    priority: float
+    attempted_at: int
+    acknowledged_at: int
+    started_at: int = 0
+    claimed: bool = False
 
 
 @define(eq=False)
@@ -137,9 +155,9 @@ class Ledger:
     """Of the run's workers; 0: not to be looked at."""
     began: int = 0
     _up: set[int] = field(factory=set)
-    """Processes that have started a job, and have not ended."""
+    """Processes that have registered, or started a job, and have not ended."""
     _up_again_at: int = 0
-    """When the first job was started after nobody had been up."""
+    """When the first of them came after nobody had been up."""
     _forgot_at: int = 0
     _healed_at: int = 0
     """When the last fault ended that hit all for a while."""
@@ -173,7 +191,7 @@ class Ledger:
     def _attempt(self, event: Event, entry: Entry) -> None:
         entry.attempts += 1
         entry.attempted_at = entry.attempted_at or event.t
-        entry.priority, entry.delay, entry.kept = event.priority, event.delay, event.kept
+        entry.priority, entry.delay, entry.kept, entry.doomed = event.priority, event.delay, event.kept, event.doomed
 
     def _ack(self, event: Event, entry: Entry) -> None:
         if not entry.acknowledged_at:
@@ -189,13 +207,13 @@ class Ledger:
 
     def _start(self, event: Event, entry: Entry) -> None:
         entry.starts += 1
-        self._look_whether_early(event, entry)
-        if not self._up:
-            self._up_again_at = event.t
-        self._up.add(event.pid)
+        self._look_at_its_time(event, entry)
+        self._come_up(event)
         if not entry.started_at:
             entry.started_at = event.t
             self.order.start(entry)
+        if entry.again is not None:
+            entry.again.started_at, entry.again = event.t, None
         self._look_for_recovery(event)
         beside = self._open.get(entry.job, [])
         if beside and not entry.overlap[0]:
@@ -229,19 +247,29 @@ class Ledger:
             from_at = max(hit.at, self._healed_at, up_again_at)
             self.recoveries.append(Recovery(event.job, hit.fault.what, from_at, event.t))
 
-    def _look_whether_early(self, event: Event, entry: Entry) -> None:
-        """Note a start before the job's time: that of its enqueue, or that which its last attempt asked for."""
+    def _come_up(self, event: Event) -> None:
+        if not self._up:
+            self._up_again_at = event.t
+        self._up.add(event.pid)
+
+    def _look_at_its_time(self, event: Event, entry: Entry) -> None:
+        """Note a start before the job's time, or after it: that of its enqueue, or what its last attempt asked for."""
         raised = self._raised.pop(entry.job, None)
+        late_from = 0
         if raised is None:
             due_at = 0 if entry.started_at else entry.attempted_at + int(entry.delay * 1e9)
+            late_from = due_at and max(due_at, entry.acknowledged_at)
         elif self._forgot_at and raised.t < self._forgot_at + LEARNT_NS:
             return
         else:
             due_at = raised.t + int(raised.delay * 1e9)
             self.backoffs += raised.backoff > 0
             self.hasty += event.t - raised.t < int(raised.backoff * 1e9) // 2
+            late_from = due_at + int(raised.backoff * 1e9)
         if event.t < due_at - EARLY_NS and not entry.early[0]:
             entry.early = event.t, due_at
+        if late_from and event.t - late_from > entry.tardy[0] - entry.tardy[1]:
+            entry.tardy = event.t, late_from
 
     def _effect(self, event: Event, entry: Entry) -> None:
         entry.effects += 1
@@ -252,8 +280,12 @@ class Ledger:
 
     def _end(self, event: Event, entry: Entry) -> None:
         ended = self._close(event)
-        if event.how == "raised" and ended is not None and ended is entry.latest and not self._may_be_refused(ended):
-            self._raised[entry.job] = event
+        if ended is not None and ended is entry.latest and not self._may_be_refused(ended):
+            if event.how == "raised":
+                self._raised[entry.job] = event
+            elif event.how == "interrupted" and not any(self._unhealed.values()):  # else its lease may be lost
+                entry.again = Again(entry.job, entry.priority, entry.attempted_at, entry.acknowledged_at)
+                self.order.admit(entry.again, event.t)
         hit = self._hits.get(entry.job)
         if hit is not None and event.how != "interrupted" and hit.at < event.t and self._is_recorded(hit.fault, event):
             del self._hits[entry.job]  # the fault did not end the attempt: if the job starts again, that is no recovery
@@ -363,4 +395,4 @@ _OF_JOBS = {
     "result": Ledger._result,
     "waiting": Ledger._waiting,
 }
-_OF_ALL = {"fault": Ledger._fault, "heal": Ledger._heal, "died": Ledger._died}
+_OF_ALL = {"fault": Ledger._fault, "heal": Ledger._heal, "up": Ledger._come_up, "died": Ledger._died}

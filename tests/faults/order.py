@@ -1,8 +1,8 @@
 """Whether jobs started in the order of the queue: the more urgent first, of equals the one that came first.
 
-Only first starts are looked at, and only what is certain is counted: a job overtook another that was worse off for no
-reason but the queue. One that a lost worker had claimed keeps its place and comes late: whoever folds the history says
-so by `Waits.claimed`.
+Only first starts are looked at, and only what is certain is counted: one overtook a job that was better off for no
+reason but the queue. A job that is given back is admitted once more, as it stood. One that a lost worker had claimed
+keeps its place and comes late: whoever folds the history says so by `Waits.claimed`.
 """
 
 from collections import deque

@@ -34,6 +34,7 @@ class Spec(msgspec.Struct, frozen=True):
         burst: so many jobs first, as fast as it can, and the rest at its pace.
         raising: share of the jobs of which the first attempt raises.
         retrying: share of those of which it asks for another.
+        doomed: share of those of which both attempts raise, so that they are dead letters in the end.
         delayed: share that may not run for up to a second.
         kept: share of which the result is to be kept, for KEPT_S.
         many: largest batch; one by one and batches are mixed. 1: always one by one.
@@ -55,6 +56,7 @@ class Spec(msgspec.Struct, frozen=True):
     burst: int = 0
     raising: float = 0.0
     retrying: float = 0.0
+    doomed: float = 0.0
     delayed: float = 0.0
     kept: float = 0.0
 
@@ -72,6 +74,7 @@ class Producer:
         self._chance = random.Random(f"{spec.seed} {thread}")
         self._stopping = False
         self._kept: set[str] = set()
+        self._doomed: set[str] = set()
 
     def stop(self) -> None:
         """End after the call that is under way."""
@@ -86,7 +89,7 @@ class Producer:
             count = min(left, self._chance.choice((1, 1, self._chance.randint(1, spec.many))))
             jobs = [self._prepare(number) for number in range(done, done + count)]
             alone = count == 1 and self._chance.random() < 0.5
-            enqueue(queue, self._recorder, jobs, alone=alone, kept=self._kept)
+            enqueue(queue, self._recorder, jobs, alone=alone, kept=self._kept, doomed=self._doomed)
             done += count
             if pace and done > spec.burst // spec.threads:
                 next_at += count / pace
@@ -96,8 +99,11 @@ class Producer:
         spec, chance = self._spec, self._chance
         name = f"{'d' if spec.durable else 'p'}{spec.number}"
         key = f"{name}.{self._thread}-{number}" if spec.threads > 1 else f"{name}-{number}"
-        seconds, fails = round(chance.uniform(0.0, spec.duration), 3), chance.random()
-        first = ("raise",) if fails < spec.raising else ("retry",) if fails < spec.raising + spec.retrying else ()
+        seconds = round(chance.uniform(0.0, spec.duration), 3)
+        shares = (spec.raising, spec.retrying, spec.doomed, 1 - spec.raising - spec.retrying - spec.doomed)
+        (fate,) = chance.choices(("raise", "retry", "fail", ""), shares)
+        if fate == "fail":
+            self._doomed.add(key)
         if chance.random() < spec.kept:
             self._kept.add(key)
         options = work.options(
@@ -106,8 +112,9 @@ class Producer:
             wait_timeout=spec.wait_timeout,
             durable=spec.durable or "off",
             result_ttl=KEPT_S if key in self._kept else None,
+            **({"max_attempts": 2} if fate == "fail" else {}),
         )
-        return key, options.job(key, seconds, *first)
+        return key, options.job(key, seconds, *filter(None, (fate,)))
 
 
 def enqueue(
@@ -117,14 +124,20 @@ def enqueue(
     *,
     alone: bool,
     kept: Collection[str] = (),
+    doomed: Collection[str] = (),
 ) -> None:
     """Enqueue *jobs*, each (key, job), and record what became of each; *alone*: by `enqueue`, it is only one.
 
-    *kept* has the keys of those of which the result is kept for KEPT_S.
+    *kept* has the keys of those of which the result is kept for KEPT_S, *doomed* of those that never succeed.
     """
     for key, job in jobs:
         recorder.attempt(
-            key, job.new.priority, job.id, delay=job.new.delay_ms / 1000, kept=KEPT_S if key in kept else 0.0
+            key,
+            job.new.priority,
+            job.id,
+            delay=job.new.delay_ms / 1000,
+            kept=KEPT_S if key in kept else 0.0,
+            doomed="failed" if key in doomed else "",
         )
     inside: Sequence[str] = ()
     maybe: Sequence[str] = ()

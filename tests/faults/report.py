@@ -20,7 +20,7 @@ from attrs import frozen
 
 from tests.faults.checker import STALE, Verdict, check_folder, quantile_s
 from tests.faults.history import Run, read_run
-from tests.faults.scenarios.names import NAMES
+from tests.faults.scenarios.names import COMPARED, NAMES
 
 ROOT = Path(__file__).parents[2]
 Key = TypeVar("Key")
@@ -122,11 +122,10 @@ def _bound(some: list[Result]) -> str:
 
 
 def _inversions(some: list[Result]) -> str:
-    """Say how many jobs overtook a more urgent one, and how many may; - where that is not bounded."""
-    bounds = {result.run.expect.inversions for result in some}
-    if None in bounds:
-        return "-"
-    return f"{_total(some, lambda verdict: verdict.inversions)} of {max(bound or 0 for bound in bounds):,}"
+    """Say how many jobs overtook a better one, and of how many that may; the number alone where that is not bounded."""
+    bounds = [result.run.expect.inversions for result in some]
+    total = _total(some, lambda verdict: verdict.inversions)
+    return total if None in bounds else f"{total} of {max(bound or 0 for bound in bounds):,}"
 
 
 def _results(some: list[Result]) -> str:
@@ -180,16 +179,36 @@ _COMPARED: list[Column] = [
 ]
 
 
+_COUNTS: list[Column] = [
+    ("rig", lambda some: some[0].run.settings),
+    ("attempted", lambda some: _total(some, lambda verdict: verdict.attempted)),
+    ("refused", lambda some: _total(some, lambda verdict: verdict.refused)),
+    ("unknown", lambda some: _total(some, lambda verdict: verdict.indeterminate)),
+    ("started", lambda some: _total(some, lambda verdict: verdict.started)),
+    ("succeeded", lambda some: _total(some, lambda verdict: verdict.succeeded)),
+    ("early", lambda some: _total(some, lambda verdict: verdict.early)),
+    ("deepest", lambda some: f"{max(result.verdict.max_depth for result in some):,}"),
+]
+
+
 def campaign(results: list[Result]) -> str:
-    """Return the table of all scenarios, those that were not run among them, and what was found."""
+    """Return the tables of all scenarios, those that were not run among them, and what was found."""
     runs = _grouped(results, lambda result: result.run.scenario)
-    rows = []
+    rows, counts = [], []
     for name in NAMES.values():
         some = runs.get(str(name), [])
         cells = [figure(some) for _, figure in _FIGURES] if some else ["0", *[""] * (len(_FIGURES) - 2), "not run"]
         rows.append([str(name.number), name.title, *cells])
-    heads = ["", "fault", *(head for head, _ in _FIGURES)]
-    return "\n".join([*_circumstances(results), table(heads, rows), *_findings(results)])
+        counts.append([str(name.number), name.bound, *(figure(some) if some else "" for _, figure in _COUNTS)])
+    return "\n".join(
+        [
+            *_circumstances(results),
+            table(["", "fault", *(head for head, _ in _FIGURES)], rows),
+            "",
+            table(["", "what must hold", *(head for head, _ in _COUNTS)], counts),
+            *_findings(results),
+        ]
+    )
 
 
 def soak(results: list[Result]) -> str:
@@ -220,7 +239,7 @@ def peers(results: list[Result]) -> str:
         sorted(compared, key=lambda result: (result.run.scenario, result.run.system != OURS, result.run.system)),
         lambda result: (result.run.scenario, result.run.system),
     )
-    titles = {str(name): f"{name.number} {name.title}" for name in NAMES.values()}
+    titles = {str(name): f"{name.number} {COMPARED.get(name.number, name.title)}" for name in NAMES.values()}
     rows = []
     for (scenario, system), some in groups.items():
         form = " (short form)" if any(result.run.short for result in some) else ""

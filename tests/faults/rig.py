@@ -11,6 +11,7 @@ import os
 import platform
 import random
 import re
+import signal
 import subprocess
 import sys
 import threading
@@ -30,6 +31,7 @@ from attrs import frozen
 import gqueue
 from gqueue import JobFailed, ResultTimeout, UnknownJob
 from gqueue.core.model import Stats
+from gqueue.store.audit import audit
 from tests.faults.crew import Child, Worker
 from tests.faults.history import DepthRecorder, Expect, Recorder, Run, Told, events, write_run
 from tests.faults.producer import Spec, enqueue
@@ -37,6 +39,7 @@ from tests.faults.toxics import Toxics, Way
 from tests.processes import ROOT
 from tests.servers import Sentinels, Server, in_step, role
 
+SIDES: dict[Way, str] = {"both": "both ways", "down": "replies", "up": "requests"}
 POLL_S = 0.01
 SAMPLE_S = 0.05
 
@@ -65,6 +68,7 @@ class Setup:
         burst: share of the jobs that is enqueued at once, at the beginning: a backlog in which order shows.
         raising: share of the producers' jobs of which the first attempt raises.
         retrying: share of those of which it asks for another.
+        doomed: share of those of which every attempt raises: they are dead letters in the end.
         delayed: share of those that may not run for up to a second.
         kept: share of those of which the result is kept, and asked for at the end.
         runs: of the full form, each with a seed of its own.
@@ -100,6 +104,7 @@ class Setup:
     burst: float = 0.0
     raising: float = 0.1
     retrying: float = 0.05
+    doomed: float = 0.02
     delayed: float = 0.1
     kept: float = 0.1
     runs: int = 1
@@ -114,6 +119,9 @@ class Rig:
         chance: for the scenario's choices: the same seed chooses the same.
         reached: what was met, by name; see `reach`.
         never: names that must not be in `reached` at the end: a problem if one is.
+
+    What the rig does to others is in `reached`, too, by the name of the fault: that it struck, a scenario shows by what
+    was seen of it.
     """
 
     def __init__(self, folder: Path, setup: Setup, *, seed: int, short: bool) -> None:
@@ -134,6 +142,7 @@ class Rig:
         self.workers: list[Worker] = []
         self.producers: list[Child] = []
         self._up = True
+        self._seen_up: set[int] = set()
         self._began = time.monotonic()
         self._started = datetime.now(UTC).isoformat(timespec="seconds")
         self._ended = threading.Event()
@@ -188,7 +197,7 @@ class Rig:
         self._list_results()
         if not drained:
             self._list_waiting()
-        fsck = self._fsck() if drained else []
+        fsck = [str(finding) for finding in audit(self.queue.store)] if drained else None
         self._ended.set()
         self._count_reached(counters)
         for what in sorted(self.never):
@@ -210,7 +219,8 @@ class Rig:
             expect=expect,
             reached=dict(sorted(self.reached.items())),
             counters=counters,
-            fsck=[*fsck, *(f"rig: {problem}" for problem in self.problems)],
+            fsck=fsck,
+            problems=self.problems,
             settings=_told(setup),
             machine=f"{os.cpu_count()} cores, {platform.machine()}, Linux {platform.release()}",
             command=command,
@@ -288,6 +298,7 @@ class Rig:
 
     def cont_worker(self, number: int) -> None:
         """SIGCONT."""
+        self.reach("workers seen standing still", _stands_still(self.workers[number].pid))
         self.workers[number].cont()
         self.recorder.heal("SIGSTOP worker")
 
@@ -338,6 +349,7 @@ class Rig:
 
     def thaw_redis(self) -> None:
         """SIGCONT of the server."""
+        self.reach("redis seen standing still", _stands_still(self.server.process.pid if self.server.process else 0))
         self.server.go_on()
         self._up = True
         self.recorder.heal("SIGSTOP redis")
@@ -400,12 +412,22 @@ class Rig:
         what, pid = f"black hole {way}", self.workers[number].pid
         self.wait(lambda: len(self._held_by(pid)) > 1, 10, f"worker {number} had no two jobs to run")
         self.proxy.blackhole(way)
+        before = self.proxy.counts()
         self._hit(what, pid)
         try:
             yield
         finally:
+            seen = self.proxy.counts() - before
             self.proxy.clear()
             self.recorder.heal(what)
+        held_up, held_down = seen["bytes held up"], seen["bytes held down"]
+        passed_up, passed_down = seen["bytes passed up"], seen["bytes passed down"]
+        shut = {
+            "both": held_up and not (passed_up or passed_down),
+            "down": held_down and passed_up and not passed_down,
+            "up": held_up and not (held_down or passed_up),
+        }
+        self.reach(f"swallowed: {SIDES[way]}", bool(shut[way]))
 
     def note(self, what: str, detail: str = "") -> None:
         """Note a fault of a moment, just before it is injected."""
@@ -461,6 +483,7 @@ class Rig:
         """SIGKILL."""
         self.note("kill -9 producer", str(number))
         self.producers[number].kill()
+        self.reach("producers killed", self.setup.threads * (self.producers[number].wait(0) == -signal.SIGKILL))
 
     def log_has(self, text: str) -> int:
         """Return how often *text* is in the workers' logs so far."""
@@ -508,8 +531,11 @@ class Rig:
             return ()
 
     def _tend(self) -> None:
-        """Start workers again that ended by themselves; it is a problem unless a failpoint asked for it."""
+        """Start workers again that ended by themselves: a problem unless a failpoint asked for it; note who is up."""
         for number, worker in enumerate(self.workers):
+            if worker.pid not in self._seen_up and worker.is_up():
+                self._seen_up.add(worker.pid)
+                self.recorder.up(worker.pid)
             if worker.wanted and not worker.alive():
                 self._bury(worker)
                 self.start_worker(number)
@@ -548,6 +574,7 @@ class Rig:
             burst=int(setup.jobs * setup.burst) // setup.producers,
             raising=setup.raising,
             retrying=setup.retrying,
+            doomed=setup.doomed,
             delayed=setup.delayed,
             kept=setup.kept,
         )
@@ -662,14 +689,6 @@ class Rig:
                     key = ""
                 self.recorder.waiting(key, job_id.decode())
 
-    def _fsck(self) -> list[str]:
-        try:
-            from gqueue.store.audit import audit
-        except ImportError:
-            return []
-        self.reached["fsck"] += 1
-        return [str(finding) for finding in audit(self.queue.store)]
-
     def _count_reached(self, counters: dict[str, int]) -> None:
         reached = self.reached
         for name, count in self.proxy.counts().items():
@@ -680,6 +699,7 @@ class Rig:
                 reached[f"met {status}"] += count
         for worker in self.workers:
             text = worker.log()
+            reached["second signals heard"] += text.count("asked a second time")
             for place in re.findall(r"^failpoint (\S+) pid", text, re.MULTILINE):
                 reached[f"failpoint {place}"] += 1
             reached["stale calls"] += text.count("was overtaken by a later one")
@@ -695,6 +715,12 @@ class Rig:
                 reached[f"{event.e}: {event.why.partition(':')[0]}"] += 1
         for name in ("crashed", "given_back", "skipped", "retried", "dead"):
             reached[f"stats: {name}"] += counters.get(name, 0)
+
+
+def _stands_still(pid: int) -> bool:
+    """Return whether a process is stopped; its state follows its name, which may have any characters."""
+    stat = Path(f"/proc/{pid}/stat")
+    return stat.exists() and stat.read_text().rpartition(") ")[2][0] == "T"
 
 
 def _tells(count: str) -> bool:

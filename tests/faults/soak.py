@@ -131,6 +131,12 @@ def _kill_redis_while_slow(rig: Rig) -> None:
         rig.proxy.clear()
 
 
+MET = (
+    *("stats: crashed", "workers seen standing still", "redis seen standing still", "outages over", "resets", "slices"),
+    *("replies lost", "cuts inside a reply", "bytes held up", "bytes held down", "met NOSCRIPT"),
+)
+"""What was seen of the faults, in a soak that is long enough for all."""
+
 MOVES: tuple[Move, ...] = (
     _kill_worker,
     _stop_worker,
@@ -167,7 +173,8 @@ class Soak:
         expect = Expect(overlapping=None)
         if self.minutes >= 2:  # else no worker may be hit
             bound_s = round(self.full.lease * 4 / 3 + MARGIN_S, 3)
-            expect = Expect(overlapping=None, recovery_s=bound_s, reached=("kill -9 worker",))
+            met = MET if self.minutes >= 10 else ("kill -9 worker",)
+            expect = Expect(overlapping=None, recovery_s=bound_s, reached=met)
         setup = evolve(self.full, seconds=60 * self.minutes)
         command = f"python -m tests.faults --minutes {self.minutes:g} --seed {seed}"
         return run_once(folder, setup, self._act, self.name, expect, seed=seed, short=short, command=command)

@@ -22,7 +22,7 @@ MS = 1_000_000
 BOUND_S = 3.0
 RUN = Run(
     scenario=str(NAMES[1]), seed=1, short=True, lease_s=1.5, capacity=10, slots=20, workers=2, started="",
-    python="", redis="", gqueue_commit="", seconds=1, expect=Expect(), reached={STALE: 3, "fault": 1},
+    python="", redis="", gqueue_commit="", seconds=1, expect=Expect(), reached={STALE: 3, "fault": 1}, fsck=[],
 )  # fmt: skip
 PRODUCER, RIG, ALIVE = 100, 200, (1, 2)
 LEAST = 9.0
@@ -43,6 +43,7 @@ class Story:
     results: int = 0
     refused: int = 0
     indeterminate: int = 0
+    started: int = 1
 
     def tell(self, at_ms: int, e: Kind, pid: int, **fields: object) -> None:
         self.events.append(Event(t=at_ms * MS, pid=pid, e=e, **fields))  # type: ignore[arg-type]
@@ -50,6 +51,14 @@ class Story:
     def admit(self, job: str, at_ms: int, priority: float = 0.0, kept: float = 0.0) -> None:
         self.tell(at_ms, "attempt", PRODUCER, job=job, priority=priority, kept=kept)
         self.tell(at_ms + 1, "ack", PRODUCER, job=job, id=f"id-{job}")
+
+    def doom(self, job: str, at_ms: int) -> None:
+        """Enqueue a job of which both attempts raise."""
+        self.tell(at_ms, "attempt", PRODUCER, job=job, priority=LEAST, doomed="failed")
+        self.tell(at_ms + 1, "ack", PRODUCER, job=job, id=f"id-{job}")
+        for attempt in (1, 2):
+            self.tell(at_ms + 100 * attempt, "start", 1, job=job, attempt=attempt)
+            self.tell(at_ms + 100 * attempt + 10, "end", 1, job=job, attempt=attempt, how="raised")
 
     def do(self, job: str, at_ms: int, pid: int, attempt: int = 1, for_ms: int = 10) -> None:
         self.tell(at_ms, "start", pid, job=job, attempt=attempt)
@@ -104,6 +113,7 @@ def stories(draw: st.DrawFn) -> Story:
                 story.results += shape == "done"
         if shape in {"unknown", "silent"}:
             continue
+        story.started += 1
         at_ms += draw(st.integers(0, 90)) * 10
         effects = 0
         attempts = 3 if shape == "dead" else draw(st.integers(1, 3))
@@ -121,7 +131,7 @@ def stories(draw: st.DrawFn) -> Story:
             effects += 1
         story.duplicated += effects > 1
     depth = st.integers(0, 12)
-    story.samples = [Depth(t, draw(depth), 2, 10) for t in range(draw(st.integers(0, 3)))]
+    story.samples = [Depth(t, draw(depth), 2, 10) for t in range(draw(st.integers(1, 3)))]
     story.expect(
         duplicated=story.duplicated, dead={"worker_lost": story.dead}, depth_over=2,
         recovery_s=BOUND_S if story.recovered else None,
@@ -140,6 +150,8 @@ def test_a_correct_history_has_no_finding_and_is_counted(story: Story) -> None:
     assert len(verdict.recovery_ms) == story.recovered
     assert all(value <= BOUND_S * 1000 for value in verdict.recovery_ms)
     assert (verdict.refused, verdict.indeterminate) == (story.refused, story.indeterminate)
+    assert verdict.started == story.started
+    assert verdict.max_depth == max(sample.depth for sample in story.samples)
     assert verdict.attempted == verdict.refused + verdict.indeterminate + verdict.acknowledged
     assert verdict.dead == ({"worker_lost": story.dead} if story.dead else {})
     assert (verdict.results, verdict.missing_results, verdict.wrong_results) == (story.results, 0, 0)
@@ -379,6 +391,49 @@ def keys_amiss(story: Story) -> str:
     return "fsck: job j0"
 
 
+def keys_not_looked_at(story: Story) -> str:
+    story.run = evolve_run(story.run, fsck=None)
+    return "fsck: nobody audited the keys"
+
+
+def depth_not_looked_at(story: Story) -> str:
+    story.samples.clear()
+    return "depth: nobody looked at it"
+
+
+def not_as_it_must(story: Story) -> str:
+    story.run = evolve_run(story.run, problems=["worker 1 ended by itself with 1"])
+    return "problem: worker 1"
+
+
+def buried_for_another_reason(story: Story) -> str:
+    story.doom("x", 100)
+    story.tell(60_000, "dead", RIG, job="x", id="id-x", reason="timed_out")
+    return "dead as timed_out: x (id-x)"
+
+
+def lost_after_its_last_attempt(story: Story) -> str:
+    story.doom("x", 100)
+    return "lost: x (id-x)"
+
+
+def tardy_after_its_delay(story: Story) -> str:
+    story.expect(tardy_s=2.0)
+    story.tell(20_000, "attempt", PRODUCER, job="x", delay=0.5)
+    story.tell(20_001, "ack", PRODUCER, job="x", id="id-x")
+    story.do("x", 22_510, 1)
+    return "tardy: x (id-x): started at "
+
+
+def tardy_after_it_asked_for_another(story: Story) -> str:
+    story.expect(tardy_s=2.0)
+    story.admit("x", 20_000)
+    story.tell(20_100, "start", 1, job="x", attempt=1)
+    story.tell(20_110, "end", 1, job="x", attempt=1, how="raised", delay=0.1, backoff=0.1)
+    story.do("x", 22_320, 1, attempt=2)
+    return "tardy: x (id-x): started at "
+
+
 def evolve_run(run: Run, **changes: object) -> Run:
 
     return msgspec.structs.replace(run, **changes)
@@ -391,7 +446,9 @@ PLANTS: list[Callable[[Story], str]] = [
     overlapping, overlapping_with_one_that_is_stopped, wrong, unfinished,
     deeper, nothing_recovered, late, late_after_all_were_hit, not_reached, dead_and_not_expected,
     dead_too_often, out_of_order, last_in_first_out, earlier_than_its_delay, earlier_than_it_asked_for, no_back_off,
-    result_missing, result_that_nobody_asked_for, result_wrong, keys_amiss,
+    result_missing, result_that_nobody_asked_for, result_wrong, keys_amiss, keys_not_looked_at, depth_not_looked_at,
+    not_as_it_must, buried_for_another_reason, lost_after_its_last_attempt, tardy_after_its_delay,
+    tardy_after_it_asked_for_another,
 ]  # fmt: skip
 
 

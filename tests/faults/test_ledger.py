@@ -267,6 +267,16 @@ def test_job_is_early_before_what_its_last_attempt_asked_for_unless_redis_may_ha
     assert [told.ledger.jobs[job].early != (0, 0) for job in "ab"] == [early, early]
 
 
+def test_who_has_registered_is_up_before_it_starts_a_job(told: Told) -> None:
+    told.ledger.lease_ns = 3_000 * MS
+    told(10, "start", 1, job="a", attempt=1)
+    told(20, "fault", 1, what="kill -9")
+    told(30, "up", 2)
+    told(5_000, "start", 2, job="a", attempt=2)
+
+    assert [recovery.seconds for recovery in told.ledger.recoveries] == [4.98]
+
+
 def test_where_nobody_was_up_the_clock_runs_from_when_somebody_is(told: Told) -> None:
     told.ledger.lease_ns = 3_000 * MS
     told.admit("b")
@@ -351,6 +361,18 @@ def test_what_a_lost_worker_had_claimed_comes_late_and_is_not_overtaken(told: To
     told(5_000, "heal")
 
     assert told.ledger.order.inversions == 2 * overtaken
+
+
+@pytest.mark.parametrize(("how", "overtaken"), [("interrupted", 1), ("raised", 0)])
+def test_what_is_given_back_waits_where_it_stood(told: Told, how: str, overtaken: int) -> None:
+    told.admit("c", 100)
+    told(10, "start", 1, job="a", attempt=1)
+    told(200, "end", 1, job="a", attempt=1, how=how)
+    told(2_000, "start", 1, job="c", attempt=1)
+    told(2_600, "start", 2, job="a", attempt=1)
+    told(5_000, "heal")
+
+    assert told.ledger.order.inversions == overtaken
 
 
 @pytest.mark.parametrize(("started_ms", "overtaken"), [(2_499, 0), (2_500, 1)])

@@ -15,7 +15,7 @@ RUN = Run(
     scenario=str(NAMES[4]), seed=1, short=False, lease_s=3, capacity=10, slots=20, workers=2,
     started="2026-11-24T10:00:00Z", python="3.13.0", redis="7.0.15", gqueue_commit="abc1234", seconds=1800,
     expect=Expect(recovery_s=5.0, overlapping=None, reached=(STALE,)), reached={STALE: 3},
-    machine="2 cores", command="python -m tests.faults",
+    machine="2 cores", command="python -m tests.faults", fsck=[],
 )  # fmt: skip
 HISTORY = [
     Event(1, 9, "attempt", "a"),
@@ -34,8 +34,8 @@ def result(**changes: object) -> Result:
     return Result(run, check(HISTORY, run, [Depth(1, 3, 0, 10)]))
 
 
-def row(table: str, begin: str) -> list[str]:
-    (line,) = [line for line in table.splitlines() if line.startswith(begin)]
+def row(text: str, begin: str, table: int = 0) -> list[str]:
+    line = [line for line in text.splitlines() if line.startswith(begin)][table]
     return [cell.strip() for cell in line.strip("|").split("|")]
 
 
@@ -47,8 +47,17 @@ def test_page_of_faults_is_what_the_stored_results_make() -> None:
 
 def test_row_of_a_scenario_sums_its_runs_up() -> None:
     assert row(campaign([result(), result(seed=2)]), "| 4 |")[2:] == [
-        "2", "2", "2", f"{STALE} 6", "0", "0", "2", "2", "6", "-", "0", "0", "2", "3.5 / 3.5 / 3.5", "5.0", "holds",
+        "2", "2", "2", f"{STALE} 6", "0", "0", "2", "2", "6", "0", "0", "0", "2", "3.5 / 3.5 / 3.5", "5.0", "holds",
     ]  # fmt: skip
+
+
+def test_second_table_says_what_must_hold_in_which_rig_and_counts_the_jobs() -> None:
+    history = [*HISTORY, Event(3_700_000_000, 9, "attempt", "b"), Event(3_700_000_001, 9, "refused", "b", why="full")]
+    run = msgspec.structs.replace(RUN, settings="slots 5")
+
+    table = campaign([Result(run, check(history, run, [Depth(1, 3, 0, 10)])), result(seed=2)])
+
+    assert row(table, "| 4 |", table=1)[1:] == [NAMES[4].bound, "slots 5", "3", "1", "0", "2", "2", "0", "3"]
 
 
 @pytest.mark.parametrize(("reached", "told"), [({"connections": 7}, "0"), ({"failover": 2}, "-")])
@@ -89,9 +98,11 @@ def test_jobs_that_were_overtaken_stand_beside_their_bound_and_results_beside_th
         Event(2_600_000_005, 0, "result", "b", "id-b", how="missing"),
     ]
 
-    table = campaign([Result(bounded, check(history, bounded))])
+    free = msgspec.structs.replace(RUN, expect=Expect())
 
-    assert row(table, "| 4 |")[11:13] == ["1 of 2", "1, missing 1"]
+    bounds = [row(campaign([Result(run, check(history, run))]), "| 4 |")[11:13] for run in (bounded, free)]
+
+    assert bounds == [["1 of 2", "1, missing 1"], ["1", "1, missing 1"]]
 
 
 def test_jobs_that_were_acknowledged_stand_beside_those_that_were_attempted():
@@ -136,6 +147,12 @@ def test_other_queues_stand_beside_ours_in_the_form_of_the_comparison() -> None:
     assert [line.split("|")[2].strip() for line in lines] == ["gqueue", "RQ 3.0.0, Retry(max=3)"]
     assert f"| RQ 3.0.0, Retry(max=3) | rq worker | {promise} | 120 |" in table
     assert "| 9 " not in table
+
+
+def test_fault_that_is_another_in_the_comparison_has_its_own_title_there() -> None:
+    table = peers([result(scenario=str(NAMES[1]), compared=True)])
+
+    assert "| 1 `kill -9` of a worker every 5 s | gqueue |" in table
 
 
 def test_runs_of_the_comparison_are_no_runs_of_the_campaign(tmp_path: Path) -> None:

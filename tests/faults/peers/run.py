@@ -222,7 +222,7 @@ class Trial:
             seconds=round(time.monotonic() - self._began, 1),
             expect=expect,
             reached=dict(sorted(self.reached.items())),
-            fsck=self.problems,
+            problems=self.problems,
             system=self.system.label,
             settings=self.system.settings,
             compared=True,

@@ -5,10 +5,10 @@ import sys
 from collections.abc import Callable
 
 import redis
-from attrs import frozen
+from attrs import evolve, frozen
 
 from tests.faults.rig import Rig
-from tests.faults.scenarios.scenario import BACKLOG_FULL, BACKLOG_SHORT, FULL, scenario
+from tests.faults.scenarios.scenario import BACKLOG_FULL, BACKLOG_SHORT, FULL, SHORT, scenario
 from tests.processes import ROOT
 
 
@@ -46,7 +46,8 @@ return 0
 
 INDEXES = ("ready", "suspects", "scheduled", "lapsed", "waiters", "tickets", "awaited", "dead", "shed")
 
-Tamper = Callable[[Rig, "redis.Redis"], None]
+Tamper = Callable[[Rig, "redis.Redis"], bool]
+"""Damages one thing; returns whether there was any to damage."""
 KEY = "gq:{faults}:"
 
 
@@ -88,62 +89,68 @@ VICTIMS: dict[str, Victim] = {
 }
 
 
-def _numbers(rig: Rig, client: "redis.Redis") -> None:
+def _numbers(rig: Rig, client: "redis.Redis") -> bool:
     meta = ("sequence", "places", "largest", "capacity", "capacity_set", "lease", "seen", "epoch")
-    client.hset(f"{KEY}meta", rig.chance.choice(meta), rig.chance.choice(NUMBERS))
+    return client.hset(f"{KEY}meta", rig.chance.choice(meta), rig.chance.choice(NUMBERS)) is not None
 
 
-def _totals(rig: Rig, client: "redis.Redis") -> None:
+def _totals(rig: Rig, client: "redis.Redis") -> bool:
     totals = ("enqueued", "claimed", "succeeded", "dead", "skipped")
-    client.hset(f"{KEY}stats", rig.chance.choice(totals), rig.chance.choice(NUMBERS))
+    return client.hset(f"{KEY}stats", rig.chance.choice(totals), rig.chance.choice(NUMBERS)) is not None
 
 
-def _index(rig: Rig, client: "redis.Redis") -> None:
-    kind = rig.chance.choice(
-        ("ready", "suspects", "scheduled", "lapsed", "waiters", "tickets", "awaited", "dead", "shed")
-    )
+def _index(rig: Rig, client: "redis.Redis") -> bool:
+    kind = rig.chance.choice(INDEXES)
     name = rig.chance.choice(("", "x", b"\xff\xfe", "zzzzzzzzzzzzznobody", "0000000000000nobody", "n" * 5_000))
-    client.zadd(f"{KEY}{kind}", {name: rig.chance.choice((float("-inf"), 0.0, float("inf"), -1e300, 1.7e12))})
+    score = rig.chance.choice((float("-inf"), 0.0, float("inf"), -1e300, 1.7e12))
+    return client.zadd(f"{KEY}{kind}", {name: score}) is not None
 
 
-def _hash(rig: Rig, client: "redis.Redis") -> None:
+def _hash(rig: Rig, client: "redis.Redis") -> bool:
     kind = rig.chance.choice(("dead:jobs", "attempts", "crashes", "cancels", "asked", "progress", "calls"))
-    client.hset(f"{KEY}{kind}", rig.chance.choice(("", "nobody", b"\xff")), rig.chance.choice(NUMBERS))
+    name = rig.chance.choice(("", "nobody", b"\xff"))
+    return client.hset(f"{KEY}{kind}", name, rig.chance.choice(NUMBERS)) is not None
 
 
-def _hints(rig: Rig, client: "redis.Redis") -> None:
-    client.rpush(f"{KEY}wake", *NUMBERS)
+def _hints(rig: Rig, client: "redis.Redis") -> bool:
+    return client.rpush(f"{KEY}wake", *NUMBERS) > 0
 
 
-def _lanes(rig: Rig, client: "redis.Redis") -> None:
+def _lanes(rig: Rig, client: "redis.Redis") -> bool:
+    damaged = 0
     for lane in client.scan_iter(match=f"{KEY}call:*", count=1000):
-        client.set(lane, rig.chance.choice(NUMBERS), xx=True, px=600_000)
+        damaged += bool(client.set(lane, rig.chance.choice(NUMBERS), xx=True, px=600_000))
+    return damaged > 0
 
 
-def _call(rig: Rig, client: "redis.Redis") -> None:
+def _call(rig: Rig, client: "redis.Redis") -> bool:
     workers = client.zrange(f"{KEY}workers", 0, -1)
-    if workers and rig.chance.random() < 0.3:  # it costs the worker its lease, so not always
-        client.hset(f"{KEY}calls", rig.chance.choice(workers), rig.chance.choice(NUMBERS))
-        rig.reach("calls damaged")
+    if not workers or (rig.reached[CALL_DAMAGED] and rig.chance.random() > 0.3):  # it costs a worker its lease
+        return False
+    rig.note(CALL_DAMAGED)
+    return client.hset(f"{KEY}calls", rig.chance.choice(workers), rig.chance.choice(NUMBERS)) is not None
 
 
-def _claim(rig: Rig, client: "redis.Redis") -> None:
+def _claim(rig: Rig, client: "redis.Redis") -> bool:
+    damaged = 0
     for key in client.scan_iter(match=f"{KEY}running:*", count=1000):
-        client.hset(key, "nobody", "1 1")
-        for job in client.hkeys(key)[:2]:
-            client.eval(IF_THERE, 1, key, job, "x")
+        damaged += client.hset(key, "nobody", "1 1")
+        damaged += sum(client.eval(IF_THERE, 1, key, job, "x") for job in client.hkeys(key)[:2])
+    return damaged > 0
 
 
 TAMPERS: tuple[Tamper, ...] = (_numbers, _totals, _index, _hash, _hints, _lanes, _call, _claim)
 STRUCK = tuple(f"tampered: {tamper.__name__.strip('_')}" for tamper in TAMPERS)
+CALL_DAMAGED = "number of a call damaged"
 
 
 @scenario(
     34,
-    full=FULL,
+    full=evolve(FULL, doomed=0.0),
+    short=evolve(SHORT, doomed=0.0),
     dead={"bad_record": 1_000_000},  # which ones is looked at one by one
     overlapping=None,
-    doubled_by=("tampered: call",),
+    doubled_by=(CALL_DAMAGED,),
     reached=("records damaged", "records told as bad", "fsck repaired", *STRUCK),
 )
 def tamper(rig: Rig) -> None:
@@ -166,8 +173,7 @@ def tamper(rig: Rig) -> None:
             if client.eval(IF_THERE, 1, f"{KEY}jobs", job, damaged) and not VICTIMS[what].readable:
                 unreadable[job] = what
             chosen = rig.chance.randrange(len(TAMPERS))
-            rig.note(STRUCK[chosen])
-            TAMPERS[chosen](rig, client)
+            rig.reach(STRUCK[chosen], TAMPERS[chosen](rig, client))
         rig.sleep(1.5)  # until no victim is due any more: what is damaged now comes first
         client.zadd(f"{KEY}scheduled", {"never": float("inf")})
         client.zadd(f"{KEY}lapsed", {"": float("-inf")})

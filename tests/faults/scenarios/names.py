@@ -50,7 +50,7 @@ NAMES: dict[int, Name] = {
             6,
             "gil-held",
             "a C call that holds the GIL for 3 leases",
-            f"lost 0; settlements from after the lease are refused; recovered within {RECOVERED}",
+            f"lost 0; what ends after the lease is not recorded; recovered within {RECOVERED}",
         ),
         Name(7, "poison-job", "a job that kills its worker, among 1,000", "it alone is dead, as worker_lost"),
         Name(
@@ -106,7 +106,7 @@ NAMES: dict[int, Name] = {
             21,
             "blackhole",
             "a black hole of 15 s: both ways, replies, requests",
-            f"lost 0; settlements from after the lease are refused; recovered within {RECOVERED} of the end",
+            f"lost 0; settlements from after the lease are refused; recovered within {RECOVERED}",
         ),
         Name(
             22,
@@ -147,13 +147,13 @@ NAMES: dict[int, Name] = {
             32,
             "clock-steps",
             "the server's clock stepped by an hour either way",
-            "lost 0; no lease is lost: nothing is done twice",
+            f"lost 0; no lease is lost to it; what a killed worker ran is recovered within {RECOVERED}",
         ),
         Name(
             33,
             "purge",
             "a million jobs purged while others work",
-            "lost 0 of the others; no call of theirs waits longer than a step",
+            "lost 0 of the others, no lease is lost: in another queue, in steps between which others are served",
         ),
         Name(
             34,
@@ -164,3 +164,6 @@ NAMES: dict[int, Name] = {
         Name(35, "forking-task", "a task that forks", "lost 0, duplicated 0: the child settles nothing"),
     )
 }
+
+COMPARED = {1: "`kill -9` of a worker every 5 s"}
+"""What is another fault in the comparison with other queues: its title there."""

@@ -5,7 +5,7 @@ import time
 import redis
 from attrs import evolve
 
-from tests.faults.rig import Rig
+from tests.faults.rig import SIDES, Rig
 from tests.faults.scenarios.scenario import BACKLOG_FULL, BACKLOG_SHORT, FULL, SHORT, scenario
 
 
@@ -55,8 +55,6 @@ def lost_replies(rig: Rig) -> None:
         rig.proxy.clear()
 
 
-WAYS = ("both", "down", "up")
-HOLES = tuple(f"black hole {way}" for way in WAYS)
 HITS = tuple(f"app: {client} {how}" for client in ("redis", "gqueue") for how in ("timed out", "killed"))
 
 
@@ -67,9 +65,8 @@ HITS = tuple(f"app: {client} {how}" for client in ("redis", "gqueue") for how in
     recovers=True,
     overlapping=None,
     reached=(
-        *HOLES,
+        *(f"swallowed: {side}" for side in SIDES.values()),
         "short holes without a loss",
-        "bytes held",
         "leases lost",
         "jobs taken back",
         "stale settlements refused",
@@ -88,7 +85,7 @@ def black_hole(rig: Rig) -> None:
         rig.sleep(0.4 * rig.setup.lease)
     rig.sleep(rig.setup.lease)
     rig.reach("short holes without a loss", not (rig.log_has("is lost") or rig.stats().counters.get("crashed", 0)))
-    for way in WAYS:
+    for way in SIDES:
         rig.sleep(rig.setup.lease)
         with rig.hole(0, way):
             rig.sleep(rig.scaled(15.0))
@@ -101,7 +98,7 @@ def black_hole(rig: Rig) -> None:
     short=evolve(SHORT, jobs=400, lease=3.0),
     duplicated=0,
     inversions=0,
-    reached=("slicer", *HITS),
+    reached=("slices", *HITS),
 )
 def slicer(rig: Rig) -> None:
     """Pass all on in slices of 1 to 64 bytes, while jobs time out and kill greenlets of theirs that talk to Redis.

@@ -35,6 +35,9 @@ BACKLOG_SHORT = evolve(SHORT, burst=0.5, duration=0.6)
 MARGIN_S = 1.0
 """What recovery may take beyond lease + lease/3: starting a process, and a busy machine."""
 
+TARDY_S = 2.0
+"""How long after its time a job may start where nothing keeps it: until somebody looks, and on a busy machine."""
+
 LIMIT_S = 120.0
 """What a run may take beyond three times its load and its drain, before it is ended with all stacks."""
 
@@ -43,7 +46,8 @@ Act = Callable[[Rig], None]
 
 @frozen
 class Scenario:
-    """One of the campaign. *recovers*: what was running when a worker was hit runs again within the promised time.
+    """One of the campaign. *recovers*: what was running when a worker was hit runs again within the promised time:
+    `MARGIN_S` after *within*, in seconds of the run's setup.
 
     *needs* returns why it cannot be run here, "" if it can.
     """
@@ -54,6 +58,7 @@ class Scenario:
     short: Setup
     expect: Expect
     recovers: bool
+    within: Callable[[Setup], float]
     needs: Callable[[], str] = lambda: ""
 
     @property
@@ -73,7 +78,7 @@ class Scenario:
             setup = evolve(setup, jobs=jobs, seconds=setup.seconds * jobs / setup.jobs)
         expect = self.expect
         if self.recovers:
-            expect = msgspec.structs.replace(expect, recovery_s=round(setup.lease * 4 / 3 + MARGIN_S, 3))
+            expect = msgspec.structs.replace(expect, recovery_s=round(self.within(setup) + MARGIN_S, 3))
             if expect.inversions is None:  # order is not what it shows, and behind a backlog recovery is late
                 setup = evolve(setup, priorities=(0.0,))
         if (setup.raising or setup.retrying) and expect.missing is not None:  # else the total may be lost as well
@@ -104,6 +109,7 @@ def scenario(
     full: Setup = FULL,
     short: Setup = SHORT,
     recovers: bool = False,
+    within: Callable[[Setup], float] = lambda setup: setup.lease * 4 / 3,
     needs: Callable[[], str] = lambda: "",
     **expect: Any,
 ) -> Callable[[Act], Act]:
@@ -114,7 +120,7 @@ def scenario(
             raise ValueError(f"scenario {number}: there are two, or it has no name")
         if not expect.get("reached") or not act.__doc__:
             raise ValueError(f"scenario {number}: it says nothing of what must be reached, or has no paragraph")
-        ALL[number] = Scenario(number, act, full, short, Expect(**expect), recovers, needs)
+        ALL[number] = Scenario(number, act, full, short, Expect(**expect), recovers, within, needs)
         return act
 
     return add

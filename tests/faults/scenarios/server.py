@@ -147,7 +147,7 @@ def empty_restart(rig: Rig) -> None:
     full=evolve(FULL, redis=debug_allowed(), workers=4, slots=10),
     short=evolve(SHORT, redis=debug_allowed(), workers=4, slots=10),
     duplicated=0,
-    reached=("DEBUG SLEEP",),
+    reached=("DEBUG SLEEP", "PINGs held back"),
 )
 def debug_sleep(rig: Rig) -> None:
     """Have the server do nothing else for 10 s, or one and a half leases in the short form.
@@ -157,12 +157,17 @@ def debug_sleep(rig: Rig) -> None:
     """
     seconds = 1.5 * rig.setup.lease if rig.short else 10.0
     for _ in rig.every(rig.scaled(2.0)):
-        with rig.during("DEBUG SLEEP", f"{seconds:g} s"), rig.redis() as client:
+        with rig.during("DEBUG SLEEP", f"{seconds:g} s"), rig.redis() as client, rig.redis() as other:
+            asked = other.connection_pool.get_connection()
             connection = client.connection_pool.get_connection()
             connection.send_command("DEBUG", "SLEEP", seconds)
-            rig.sleep(seconds)
+            rig.sleep(0.1)  # until the server sleeps
+            asked.send_command("PING")
+            rig.sleep(seconds - 0.2)
+            rig.reach("PINGs held back", not asked.can_read(0))
             connection.read_response()
             connection.disconnect()
+            asked.disconnect()
     _show_that_beats_go_on(rig)
 
 
@@ -178,7 +183,7 @@ def _show_that_beats_go_on(rig: Rig) -> None:
     full=evolve(FULL, workers=4, slots=10),
     short=evolve(SHORT, workers=4, slots=10),
     duplicated=0,
-    reached=("SIGSTOP redis",),
+    reached=("redis seen standing still",),
 )
 def stop_redis(rig: Rig) -> None:
     """Stop the server for 3 leases: connections stand, new ones are taken by the kernel, nothing is answered.
@@ -220,7 +225,7 @@ def client_kill(rig: Rig) -> None:
     full=evolve(FULL, workers=4, slots=10),
     short=evolve(SHORT, workers=4, slots=10),
     duplicated=0,
-    reached=("CLIENT PAUSE ALL", "CLIENT PAUSE WRITE"),
+    reached=("PINGs held back", "writes held back"),
 )
 def client_pause(rig: Rig) -> None:
     """Have the server hold all commands back for one and a half leases, then those that write; and again.
@@ -230,9 +235,14 @@ def client_pause(rig: Rig) -> None:
     """
     for number in rig.every(rig.scaled(2.0)):
         which, seconds = ("ALL", "WRITE")[number % 2], 1.5 * rig.setup.lease
-        with rig.during(f"CLIENT PAUSE {which}", f"{seconds:g} s"), rig.redis() as client:
+        with rig.during(f"CLIENT PAUSE {which}", f"{seconds:g} s"), rig.redis() as client, rig.redis() as other:
+            asked = other.connection_pool.get_connection()
             client.client_pause(int(seconds * 1000), all=which == "ALL")
-            rig.sleep(seconds)
+            asked.send_command(*(("PING",) if which == "ALL" else ("SET", "other", "1")))
+            rig.sleep(seconds - 0.1)
+            rig.reach("PINGs held back" if which == "ALL" else "writes held back", not asked.can_read(0))
+            rig.sleep(0.1)
+            asked.disconnect()
     _show_that_beats_go_on(rig)
 
 
@@ -246,7 +256,7 @@ HOUR_S = 3600.0
     needs=clock.lacking,
     recovers=True,
     early=None,
-    reached=("clock stepped ahead", "clock stepped back", "kill -9 worker", "stats: crashed"),
+    reached=("clock seen ahead", "clock seen back", "kill -9 worker", "stats: crashed"),
 )
 def clock_steps(rig: Rig) -> None:
     """Step the server's clock an hour ahead, and back, and again; kill a worker after each step.
@@ -261,11 +271,17 @@ def clock_steps(rig: Rig) -> None:
     rig.start_redis()
     for number in rig.every(rig.scaled(4.0)):
         ahead = number % 2 == 0
-        rig.note(f"clock stepped {'ahead' if ahead else 'back'}")
-        wall.step(HOUR_S if ahead else 0.0)
+        _step(rig, wall, ahead=ahead)
         rig.sleep(rig.setup.lease)
         rig.kill_worker(number % rig.setup.workers)
     if not ahead:
-        rig.note("clock stepped ahead")
-        wall.step(HOUR_S)
+        _step(rig, wall, ahead=True)
     rig.never |= {"leases lost"}
+
+
+def _step(rig: Rig, wall: clock.Clock, *, ahead: bool) -> None:
+    way, seconds = ("ahead", HOUR_S) if ahead else ("back", 0.0)
+    rig.note(f"clock stepped {way}")
+    wall.step(seconds)
+    with rig.redis() as client:
+        rig.reach(f"clock seen {way}", abs(client.time()[0] - time.time() - seconds) < 60)

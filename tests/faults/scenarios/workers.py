@@ -2,14 +2,16 @@
 
 from attrs import evolve
 
+from tests.faults.history import events
 from tests.faults.rig import Rig
-from tests.faults.scenarios.scenario import FULL, SHORT, scenario
+from tests.faults.scenarios.scenario import BACKLOG_FULL, BACKLOG_SHORT, FULL, SHORT, scenario
 
 
 @scenario(
     1,
-    full=evolve(FULL, priorities=(0.0,)),
-    short=evolve(SHORT, priorities=(0.0,)),
+    # Of one priority, and behind a backlog: who had lost its place would be late.
+    full=evolve(BACKLOG_FULL, priorities=(0.0,), duration=0.3),
+    short=evolve(BACKLOG_SHORT, priorities=(0.0,)),
     recovers=True,
     inversions=0,
     reached=("kill -9 worker", "stats: crashed"),
@@ -28,8 +30,8 @@ def kill_workers(rig: Rig) -> None:
 
 @scenario(
     2,
-    full=evolve(FULL, failpoints="settle=kill@100"),
-    short=evolve(SHORT, failpoints="settle=kill@15"),
+    full=evolve(FULL, priorities=(0.0,), failpoints="settle=kill@100"),
+    short=evolve(SHORT, priorities=(0.0,), failpoints="settle=kill@15"),
     recovers=True,
     inversions=0,
     reached=("failpoint settle=kill", "stats: crashed"),
@@ -46,8 +48,8 @@ def kill_after_effect(rig: Rig) -> None:
 
 @scenario(
     3,
-    full=evolve(FULL, failpoints="claimed=kill@100"),
-    short=evolve(SHORT, failpoints="claimed=kill@15"),
+    full=evolve(FULL, priorities=(0.0,), failpoints="claimed=kill@100"),
+    short=evolve(SHORT, priorities=(0.0,), failpoints="claimed=kill@15"),
     recovers=True,
     inversions=0,
     reached=("failpoint claimed=kill", "stats: crashed"),
@@ -71,7 +73,7 @@ def kill_after_claim(rig: Rig) -> None:
     short=evolve(SHORT, duration=5.0, jobs=32, seconds=5.0, raising=0.3, failpoints="settle=sleep:0.3", failing=2),
     recovers=True,
     overlapping=None,
-    reached=("SIGSTOP worker", "stale settlements refused", "attempts interrupted", "stats: crashed"),
+    reached=("workers seen standing still", "stale settlements refused", "attempts interrupted", "stats: crashed"),
 )
 def stop_worker(rig: Rig) -> None:
     """Stop a worker for longer than its lease allows; let it go on when its jobs have been taken back; the next.
@@ -92,9 +94,13 @@ def stop_worker(rig: Rig) -> None:
 
 @scenario(
     9,
+    full=BACKLOG_FULL,
+    short=BACKLOG_SHORT,
+    recovers=True,
+    within=lambda setup: setup.grace,
     duplicated=0,
     inversions=0,
-    reached=("SIGTERM worker", "second SIGTERM", "stats: given_back", "attempts interrupted"),
+    reached=("SIGTERM worker", "second signals heard", "stats: given_back", "attempts interrupted"),
 )
 def sigterm(rig: Rig) -> None:
     """Ask one worker after another to end, with jobs shorter and longer than the grace; every second one twice.
@@ -102,6 +108,7 @@ def sigterm(rig: Rig) -> None:
     It ends with 0. What is short is finished and settled; what is longer than the grace, and everything at the second
     signal, is interrupted and given back, with its place and no attempt used. Nothing is lost or done twice.
     """
+    hurried: set[int] = set()
     for number in rig.every(rig.scaled(1.0)):
         worker = number % rig.setup.workers
         rig.put("work", f"long-{number}", 3 * rig.setup.grace, priority=-10.0)
@@ -111,5 +118,23 @@ def sigterm(rig: Rig) -> None:
         if number % 2:
             rig.sleep(0.1)
             rig.term_worker(worker, "second SIGTERM")
-        rig.wait_worker(worker, rig.setup.grace + 15)
+            hurried.add(rig.workers[worker].pid)
+        code = rig.wait_worker(worker, rig.setup.grace * 3 / 4 if number % 2 else rig.setup.grace + 15)
+        if code is None:
+            rig.kill_worker(worker, again=False)
+        elif code:
+            rig.problems.append(f"worker {worker} ended with {code}, not 0")
         rig.start_worker(worker)
+    _look_at_what_was_given_back(rig, hurried)
+
+
+def _look_at_what_was_given_back(rig: Rig, hurried: set[int]) -> None:
+    """See that no attempt was used, and that only what is long was interrupted, but for the processes *hurried*."""
+    given: dict[str, int] = {}
+    for event in events(rig.folder):
+        if event.e == "start" and given.pop(event.job, event.attempt) != event.attempt:
+            rig.problems.append(f"{event.job} was given back, and its next attempt is number {event.attempt}")
+        elif event.e == "end" and event.how == "interrupted":
+            given[event.job] = event.attempt
+            if event.pid not in hurried and not event.job.startswith("long-"):
+                rig.problems.append(f"{event.job} was interrupted, although it is shorter than the grace")
