@@ -17,7 +17,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -32,6 +32,7 @@ import gqueue
 from gqueue import JobFailed, ResultTimeout, UnknownJob
 from gqueue.core.model import Stats
 from gqueue.store.audit import audit
+from gqueue.task import PreparedJob
 from tests.faults.crew import Child, Worker
 from tests.faults.history import DepthRecorder, Expect, Recorder, Run, Told, events, write_run
 from tests.faults.producer import Spec, enqueue
@@ -440,14 +441,23 @@ class Rig:
 
     def put(self, task: str, key: str, *arguments: Any, priority: float = 0.0, delay: float = 0.0) -> str:
         """Enqueue one job past the proxy, with lines in the history like those of a producer; return its id."""
+        job = self._prepared(task, priority, delay, key, *arguments)
+        enqueue(self.queue, self._asked, [(key, job)], alone=True)
+        return job.id
+
+    def put_together(self, jobs: Sequence[tuple[Any, ...]], priority: float) -> list[str]:
+        """Enqueue *jobs*, each (task, key, argument, ...), in one call; return their ids."""
+        prepared = [(key, self._prepared(task, priority, 0.0, key, *rest)) for task, key, *rest in jobs]
+        enqueue(self.queue, self._asked, prepared, alone=False)
+        return [job.id for _, job in prepared]
+
+    def _prepared(self, task: str, priority: float, delay: float, *arguments: Any) -> PreparedJob[Any]:
         from tests.faults import app
 
         function = app.queue.tasks[task]
         if task not in self.queue.tasks:
             self.queue.task(function.function, name=task, timeout=function.timeout_ms / 1000)
-        job = self.queue.tasks[task].options(priority=priority, delay=delay).job(key, *arguments)
-        enqueue(self.queue, self._asked, [(key, job)], alone=True)
-        return job.id
+        return self.queue.tasks[task].options(priority=priority, delay=delay).job(*arguments)
 
     def is_over(self, job_id: str) -> bool:
         """Return whether a job that was `put` has ended, for good."""

@@ -9,6 +9,7 @@ from tests.faults.rig import Rig
 from tests.faults.scenarios.scenario import FULL, SHORT, TARDY_S, scenario
 
 URGENT = -10.0
+NEIGHBOURS = 6
 WAYS = ("exit", "return", "raise", "outlives", "process", "command")
 """How a task forks; see the task."""
 
@@ -57,7 +58,7 @@ def gil_held(rig: Rig) -> None:
     full=evolve(FULL, jobs=1_000, seconds=10.0, max_crashes=3, runs=20),
     short=evolve(SHORT, jobs=300, max_crashes=3),
     dead={"worker_lost": 1},
-    reached=("worker ended: -9", "stats: crashed", "stats: dead", "suspects started"),
+    reached=("worker ended: -9", "stats: crashed", "stats: dead", "neighbours started as suspects"),
 )
 def poison_job(rig: Rig) -> None:
     """One job among a thousand kills whatever worker runs it.
@@ -67,7 +68,8 @@ def poison_job(rig: Rig) -> None:
     """
     rig.may_die = frozenset({-9})
     rig.sleep(rig.scaled(1.0))
-    job_id = rig.put("poison", "poison", priority=URGENT)
+    neighbours = [("work", f"neighbour-{number}", 1.0) for number in range(NEIGHBOURS)]
+    *_, job_id = rig.put_together([*neighbours, ("poison", "poison")], URGENT)  # so that they are lost with it, twice
     rig.wait(lambda: rig.is_over(job_id), 20 * rig.setup.lease, "the poison job was not buried")
     _look_at_suspects(rig)
 
@@ -81,7 +83,7 @@ def _look_at_suspects(rig: Rig) -> None:
         if event.e == "start":
             here.add(event.job)
             suspects = {job for job in here if lost[job] >= rig.setup.max_crashes - 1}
-            rig.reach("suspects started", event.job in suspects)
+            rig.reach("neighbours started as suspects", event.job in suspects and event.job != "poison")
             if event.job in suspects and len(suspects) > 1:
                 rig.problems.append(f"a worker ran {len(suspects)} suspects at a time: {', '.join(sorted(suspects))}")
         elif event.e == "end":
