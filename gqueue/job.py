@@ -270,7 +270,7 @@ class JobHandle(Generic[R_co]):
 def value_of(job_id: str, queue_name: str, look: Look, max_bytes: int | None = None) -> Any:
     """Return the value of a job that is done, or raise what came of it instead.
 
-    An outcome larger than *max_bytes*, or that holds what no task could have sent, is one that cannot be read.
+    A result larger than *max_bytes*, or that holds what no task could have sent, is one that cannot be read.
     """
     if look.state is State.UNKNOWN or (look.state is State.SUCCEEDED and not look.outcome):
         raise UnknownJob(job_id, queue_name)
@@ -279,17 +279,17 @@ def value_of(job_id: str, queue_name: str, look: Look, max_bytes: int | None = N
     try:
         if look.state is State.SUCCEEDED:
             return codec.decode_outcome(look.outcome, max_bytes).value
-        reason, error, traceback = _death(look, max_bytes)
+        reason, error, traceback = _death(look)
     except codec.BadRecord as unreadable:
         error = f"its outcome in the store cannot be read: {unreadable}"
         raise JobFailed(job_id, Reason.BAD_RESULT.value, error) from None
     raise (JobTimeout if reason == Reason.TIMED_OUT.value else JobFailed)(job_id, reason, error, traceback)
 
 
-def _death(look: Look, max_bytes: int | None) -> tuple[str, str, str]:
+def _death(look: Look) -> tuple[str, str, str]:
     if look.outcome:
-        outcome = codec.decode_outcome(look.outcome, max_bytes)
-        return codec.clip(outcome.reason), codec.clip(outcome.error), codec.clip(outcome.traceback)
+        death = codec.decode_death(look.outcome)
+        return death.reason, death.error, death.traceback
     # The outcome is no longer kept; the dead letter still is.
     report = codec.decode_report(look.report) if look.report else codec.Report()
     return look.reason.value if look.reason else Reason.FAILED.value, report.error, report.traceback

@@ -1,6 +1,7 @@
 """The dead letters of a queue, readable: what each job was, why it died, and how to bring it back.
 
-Decides how a letter is shown; a record that cannot be read must not hide the others, or itself.
+Decides how a letter is shown; a record that cannot be read must not hide the others, or itself. One that breaks a limit
+of records is as one that cannot be read.
 """
 
 from collections.abc import Iterable, Iterator
@@ -13,7 +14,7 @@ from attrs import field, frozen
 from gqueue.config import to_count
 from gqueue.core.model import MOVE_LIMIT, Letter
 from gqueue.job import carried
-from gqueue.store import codec
+from gqueue.store import codec, records
 
 if TYPE_CHECKING:
     from gqueue.queue import Queue
@@ -25,7 +26,7 @@ class DeadLetter:
 
     Args:
         sensitive: its task was marked so: *args* and *kwargs* are empty here, whatever it was called with.
-        task, args, kwargs, priority: what was to be called; task is None if *record* cannot be read.
+        task, args, kwargs, priority: what was to be called; task is None if *record* cannot be read, or breaks a limit.
         reason: failed, timed_out, stuck, rejected, worker_lost, unknown_task, bad_record, bad_signature, bad_result
             or shed.
         error, traceback: of the last attempt, the traceback as the worker saw it; "" if there is none.
@@ -70,7 +71,7 @@ class DeadLetters:
         while len(found) < limit:
             ask = min(MOVE_LIMIT, limit - len(found))
             some = carried(partial(self._queue.store.letters, offset=offset + len(found), limit=ask, shed=shed))
-            found += map(readable, some)
+            found += [readable(letter, self._queue.settings.max_payload_bytes) for letter in some]
             if len(some) < ask:
                 break
         return found
@@ -90,12 +91,12 @@ class DeadLetters:
         return sum(carried(partial(self._queue.store.delete_letters, ids)) for ids in _chunks(jobs))
 
 
-def readable(letter: Letter) -> DeadLetter:
-    """Return *letter* with its record and report decoded, as far as they can be."""
+def readable(letter: Letter, max_bytes: int) -> DeadLetter:
+    """Return *letter* with its record, of at most *max_bytes*, and its report decoded, as far as they can be."""
     task: str | None = None
     record = codec.Record("")
     try:
-        record = codec.decode_record(letter.record)
+        record = records.read_buried(letter.record, max_bytes)
         task = record.task
     except codec.BadRecord:
         pass  # `reason` or `record` tells

@@ -186,6 +186,36 @@ def test_an_outcome_that_cannot_be_read_is_a_failure(state, outcome):
     assert failed.value.reason == "bad_result"
 
 
+def test_a_result_beyond_the_limit_is_a_failure_however_small_the_limit(make_queue):
+    task = make_queue().task(add)
+    job, hand = task.enqueue(1), Hand(task.queue)
+    hand.claim()
+    hand.succeed(job.id, "x" * 200_000)
+    stranger = make_queue(max_payload_bytes=2_000).fetch_job(job.id)
+
+    assert job.result() == "x" * 200_000
+    with pytest.raises(gqueue.JobFailed, match="has 200,032 bytes, the limit is 2,000") as failed:
+        stranger.result()
+    assert failed.value.reason == "bad_result"
+
+
+@pytest.mark.parametrize("ttl_ms", [0, 60_000])
+def test_error_and_traceback_of_any_size_are_cut_where_they_are_read(make_queue, ttl_ms):
+    queue = make_queue(max_payload_bytes=2_000)
+    job, hand = queue.task(add).enqueue(1), Hand(queue)
+    hand.claim()
+    texts = b'"error":"%sthe error","traceback":"%sthe line"' % (b"e" * 3_000_000, b"t" * 3_000_000)
+    report, outcome = b"{%s}" % texts, b'{"state":"dead","reason":"%s",%s}' % (b"r" * 20_000, texts)
+    hand.settle(Settlement(job.id, "bury", reason="failed", report=report, outcome=outcome, ttl_ms=ttl_ms))
+
+    with pytest.raises(gqueue.JobFailed) as failed:
+        job.result()
+
+    assert failed.value.error == "[2,983,625 characters cut] " + "e" * (16_384 - 9) + "the error"
+    assert failed.value.remote_traceback == "[2,983,624 characters cut] " + "t" * (16_384 - 8) + "the line"
+    assert failed.value.reason == ("[3,616 characters cut] " + "r" * 16_384 if ttl_ms else "failed")
+
+
 def test_the_outcome_says_more_than_the_letter():
     look = Look(State.DEAD, encode_value(1), reason=Reason.TIMED_OUT, report=encode_report("e"))
 

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 import gqueue
-from gqueue.core.model import Letter, NewJob, Reason
+from gqueue.core.model import Letter, NewJob, Reason, Settlement
 from gqueue.letters import readable
 from gqueue.store.codec import Record, encode_record, encode_report
 from tests.hand import Hand
@@ -95,22 +95,41 @@ def test_a_record_that_cannot_be_read_hides_neither_itself_nor_others(queue, tas
 
 
 def test_a_report_that_cannot_be_read_is_told():
-    letter = readable(Letter("x", Reason.FAILED, 0, 2, 1, b"{", encode_record(Record("add"))))
+    letter = readable(Letter("x", Reason.FAILED, 0, 2, 1, b"{", encode_record(Record("add"))), 1_000)
 
     assert "cannot be read" in letter.error
     assert (letter.task, letter.attempts, letter.crashes) == ("add", 3, 1)
 
 
 def test_a_letter_without_a_report_has_no_error():
-    letter = readable(Letter("x", Reason.SHED, 0, 0, 0, b"", encode_record(Record("add"))))
+    letter = readable(Letter("x", Reason.SHED, 0, 0, 0, b"", encode_record(Record("add"))), 1_000)
 
     assert (letter.error, letter.traceback, letter.attempts) == ("", "", 0)
 
 
 def test_a_report_tells_the_error():
-    letter = readable(Letter("x", Reason.FAILED, 0, 1, 0, encode_report("e", "t"), b"{}"))
+    letter = readable(Letter("x", Reason.FAILED, 0, 1, 0, encode_report("e", "t"), b"{}"), 1_000)
 
     assert (letter.error, letter.traceback, letter.task) == ("e", "t", None)
+
+
+def test_a_letter_that_breaks_limits_floods_nobody(make_queue):
+    queue = make_queue(max_payload_bytes=2_000)
+    long, large = b'{"task":"%s"}' % (b"t" * 5_000), b'{"task":"add","args":["%s"]}' % (b"x" * 5_000_000)
+    jobs = [NewJob("long", 0.0, 0, long), NewJob("large", 0.0, 0, large)]
+    queue.store.enqueue("lane", 1, jobs, when_full=gqueue.WhenFull.REJECT, capacity=9)
+    hand = Hand(queue)
+    report = b'{"error":"%sthe error","traceback":"%sthe line"}' % (b"e" * 3_000_000, b"t" * 3_000_000)
+    for job in hand.claim(1) + hand.claim(1):
+        hand.settle(Settlement(job.id, "bury", reason="failed", report=report))
+
+    letters = queue.dead.list()
+
+    assert {letter.id: letter.record for letter in letters} == {"long": long, "large": large}
+    for letter in letters:
+        assert (letter.task, letter.args) == (None, ())
+        assert letter.error == "[2,983,625 characters cut] " + "e" * (16_384 - 9) + "the error"
+        assert letter.traceback == "[2,983,624 characters cut] " + "t" * (16_384 - 8) + "the line"
 
 
 def test_redriven_jobs_run_again(queue, task):

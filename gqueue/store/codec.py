@@ -6,6 +6,7 @@ limits are the same as for what is sent. Never pickle.
 """
 
 import math
+import re
 from collections.abc import Iterable
 from typing import Any
 
@@ -19,12 +20,11 @@ MAX_DEPTH = 64
 TEXT_LIMIT = 16_384
 """Most characters kept of an error's text or a traceback: the end of it, where the raising line is."""
 
+_CUT = re.compile(r"\[[\d,]{1,20} characters cut\] ")
+"""What a text that was cut begins with, beside what is kept of it."""
 
 LEAST_INT, MOST_INT = -(2**63), 2**64 - 1
 """Ints allowed: those of 64 bits, with or without a sign, which any JSON reader has."""
-
-OUTCOME_BYTES = 16 * TEXT_LIMIT
-"""Largest outcome of a job that died, whatever the limit of results: error and traceback, each character escaped."""
 
 PRIORITY = 0.0
 """The priority that a record leaves out. msgspec leaves out what *is* the default: another 0.0 it would write."""
@@ -80,6 +80,12 @@ class Report(msgspec.Struct, omit_defaults=True, gc=False):
     traceback: str = ""
 
 
+class Death(Report, omit_defaults=True, gc=False):
+    """So much of an outcome as tells why its job died."""
+
+    reason: str = ""
+
+
 FAULTS = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 """What a decoder raises."""
 
@@ -92,6 +98,7 @@ _decode_record = _record.decode
 _outcome = msgspec.json.Decoder(Outcome)
 _kind = msgspec.json.Decoder(_Kind)
 _report = msgspec.json.Decoder(Report)
+_death = msgspec.json.Decoder(Death)
 
 
 def encode_record(record: Record) -> bytes:
@@ -149,12 +156,22 @@ def encode_report(error: str, traceback: str = "") -> bytes:
 
 
 def decode_outcome(data: bytes, max_bytes: int | None = None) -> Outcome:
-    """Return the outcome in *data*, of at most *max_bytes* (the limit of results) if given; raise BadRecord."""
+    """Return the outcome in *data* of a job that succeeded; raise BadRecord.
+
+    *max_bytes* is the limit of results, in which the frame counts, as it does for the worker; None: there is none.
+    """
     if max_bytes is not None:
-        check_size(data, max(max_bytes, OUTCOME_BYTES))
+        check_size(data, max_bytes)
     outcome: Outcome = _decode(_outcome, data)
     check_read((outcome.value,))
     return outcome
+
+
+def decode_death(data: bytes) -> Death:
+    """Return why the job died whose outcome is in *data*, of any size, each text cut; raise BadRecord."""
+    death: Death = _decode(_death, data)
+    death.reason, death.error, death.traceback = clip(death.reason), clip(death.error), clip(death.traceback)
+    return death
 
 
 def state_of(outcome: bytes) -> str:
@@ -164,8 +181,10 @@ def state_of(outcome: bytes) -> str:
 
 
 def decode_report(data: bytes) -> Report:
-    """Return the report in *data*; raise BadRecord."""
-    return _decode(_report, data)  # type: ignore[no-any-return]
+    """Return the report in *data*, of any size, each text cut; raise BadRecord."""
+    report: Report = _decode(_report, data)
+    report.error, report.traceback = clip(report.error), clip(report.traceback)
+    return report
 
 
 def encode_json(value: object, path: str) -> bytes:
@@ -224,10 +243,17 @@ def _check_levels(level: list[Any], depth: int) -> None:
 
 
 def clip(text: str) -> str:
-    """Return the last TEXT_LIMIT characters of *text*, in a form that UTF-8 can hold."""
-    if len(text) > TEXT_LIMIT:
-        text = f"[{len(text) - TEXT_LIMIT:,} characters cut] " + text[-TEXT_LIMIT:]
-    return text.encode("utf-8", "backslashreplace").decode()
+    """Return the last TEXT_LIMIT characters of *text*, in a form that UTF-8 can hold, behind how many were cut.
+
+    What was cut before is left as it is: what is sent is cut, and what is read as well.
+    """
+    told = _CUT.match(text)
+    room = TEXT_LIMIT + (told.end() if told else 0)
+    kept = text[-room:].encode("utf-8", "backslashreplace").decode()
+    if len(text) <= room and len(kept) <= room:
+        return kept
+    cut = max(0, len(text) - room) + len(kept) - TEXT_LIMIT
+    return f"[{cut:,} characters cut] {kept[-TEXT_LIMIT:]}"
 
 
 def check_sensitive(value: "tuple[object, ...] | dict[str, object]", path: str) -> None:

@@ -78,6 +78,18 @@ class Records:
         return mac.hexdigest().encode()
 
 
+def read_buried(stored: bytes, max_bytes: int) -> Record:
+    """Return the record of a dead letter, whoever signed it, by the limits of one that is to run; raise BadRecord."""
+    data, _, _ = codec.split_signature(stored)
+    codec.check_size(data, max_bytes)
+    record = decode_record(data)
+    try:
+        check_name("task", record.task)
+    except BadName as bad:
+        raise BadRecord(f"{bad}") from None
+    return record
+
+
 def _begin(key: bytes, queue: str) -> hmac.HMAC:
     # Each part but the last is preceded by its length, so that no two (queue, job, record) give the same bytes.
     name = queue.encode()

@@ -14,6 +14,9 @@ from gqueue.store.codec import BadRecord, state_of
 LARGEST = 2**53
 """A counter is smaller: Lua counts in doubles."""
 
+LATEST_MS = 253_402_300_799_999
+"""The end of the year 9999, the last that Python's datetime has."""
+
 _ASKED = {what.value.encode(): what for what in Ask}
 _LEFT = {left.value.encode(): left for left in Left}
 _STATES = {state.value.encode(): state for state in State}
@@ -112,8 +115,11 @@ def _letter(job_id: str, written: bytes) -> Letter:
     head, _, rest = written.partition(b"\n")
     report, _, entry = rest.partition(b"\n")
     try:
-        reason, failures, crashes, died_at_ms = head.split(b" ")
-        return Letter(job_id, _REASONS[reason], int(died_at_ms), int(failures), int(crashes), report, record_of(entry))
+        reason, *numbers = head.split(b" ")
+        failures, crashes, died_at_ms = map(int, numbers)
+        if not (0 <= failures < LARGEST and 0 <= crashes < LARGEST and 0 <= died_at_ms <= LATEST_MS):
+            raise ValueError(head)
+        return Letter(job_id, _REASONS[reason], died_at_ms, failures, crashes, report, record_of(entry))
     except (ValueError, KeyError):
         return Letter(job_id, Reason.BAD_RECORD, 0, 0, 0, b"", written)
 

@@ -10,12 +10,13 @@ from gqueue.core.model import Letter, Reason
 from gqueue.letters import DeadLetter, readable
 from gqueue.store.codec import Record, encode_record
 
+LIMIT = 2_000
 SECRET = "hunter2-hunter2"
 SENSITIVE = encode_record(Record("set_password", ["ann", SECRET], {"again": SECRET}, 1.5, sensitive=True))
 
 
 def letter_of(record: bytes) -> DeadLetter:
-    return readable(Letter("job-1", Reason.BAD_RECORD, 0, 1, 0, b"", record))
+    return readable(Letter("job-1", Reason.BAD_RECORD, 0, 1, 0, b"", record), LIMIT)
 
 
 def test_unreadable_record_is_shown_by_its_length_and_digest():
@@ -25,6 +26,30 @@ def test_unreadable_record_is_shown_by_its_length_and_digest():
     digest = hashlib.sha256(record).hexdigest()[:12]
     assert f"job-1 an unreadable record ({len(record)} bytes, sha256 {digest}): bad record" in _line("mail", letter)
     assert letter.record == record
+
+
+def test_record_that_breaks_a_limit_is_shown_as_one_that_cannot_be_read():
+    huge, nested = b"9" * 5_000, b"[" * 100 + b"]" * 100
+    for record in (
+        b'{"task":"%s"}' % (b"t" * 101),
+        b'{"task":"no name"}',
+        b'{"task":"t","args":["%s"]}' % (b"x" * LIMIT),
+        b'{"task":"t","args":[%s]}' % huge,
+        b'{"task":"t","args":[%s]}' % nested,
+    ):
+        letter = letter_of(record)
+        assert (letter.task, letter.args, letter.kwargs, letter.record) == (None, (), {}, record)
+        assert f"job-1 an unreadable record ({len(record):,} bytes, sha256 " in _line("mail", letter)
+
+
+def test_record_of_the_largest_size_and_the_longest_name_is_shown_signed_or_not():
+    record = Record("t" * 100, ["", 2**64 - 1])
+    record.args[0] = "x" * (LIMIT - len(encode_record(record)))
+    data = encode_record(record)
+
+    for stored in (data, data + b"\nsig:2026a:" + b"0" * 64):
+        letter = letter_of(stored)
+        assert (letter.task, letter.args) == (record.task, tuple(record.args))
 
 
 @given(cut=st.integers(0, len(SENSITIVE) - 1), at=st.integers(0, len(SENSITIVE) - 1), byte=st.binary(max_size=1))

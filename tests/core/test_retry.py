@@ -143,8 +143,8 @@ def test_dead_letter_tells_reason_and_error_to_operator_and_handle_alike(
 
     assert (made.move, made.reason, made.ttl_ms) == (Move.BURY.value, reason, 1_000)
     assert codec.decode_report(made.report).error == error
-    handed = codec.decode_outcome(made.outcome)
-    assert (handed.state, handed.reason, handed.error) == ("dead", reason, error)
+    handed = codec.decode_death(made.outcome)
+    assert (codec.state_of(made.outcome), handed.reason, handed.error) == ("dead", reason, error)
     assert handed.traceback == codec.decode_report(made.report).traceback == getattr(outcome, "traceback", "")
 
 

@@ -81,6 +81,9 @@ def test_outcome_is_read_or_refused(data):
     if outcome is not None:
         codec.check_payload(outcome.value, "result")
         assert state.value == outcome.state or state is State.UNKNOWN
+    death = or_refused(codec.decode_death, data)
+    if death is not None:
+        codec.check_payload([death.reason, death.error, death.traceback], "death")
     for state in State:
         or_refused(value_of, "job", "q", Look(state, data, report=data), LIMIT, refusal=GqueueError)
 
@@ -93,16 +96,24 @@ def test_report_and_progress_are_read_or_refused(data):
 
 @given(record=hostile, report=hostile)
 def test_letter_is_readable_whatever_is_in_it(record, report):
-    letter = readable(Letter("job", Reason.FAILED, 0, 1, 0, report, record))
+    letter = readable(Letter("job", Reason.FAILED, 0, 1, 0, report, record), LIMIT)
 
     assert repr(letter)
 
 
-@given(st.lists(hostile, min_size=1, max_size=3).map(b"\n".join))
+numbers = st.integers() | st.sampled_from([replies.LATEST_MS, replies.LATEST_MS + 1, 10**4_299])
+heads = st.lists(numbers, min_size=3, max_size=3).map(lambda three: b"failed %d %d %d" % tuple(three))
+
+
+@given(st.lists(heads | hostile, min_size=1, max_size=3).map(b"\n".join))
+@example(b"failed 1 0 253402300799999")
+@example(b"failed 1 0 253402300800000")
+@example(b"failed 1%s 1%s 0" % (b"0" * 4_299, b"0" * 4_299))
 def test_entry_of_the_dead_is_a_letter_whatever_is_in_it(written):
     (letter,) = replies.letters([b"job", written])
 
-    assert readable(letter).id == "job"
+    assert len(f"{letter.failures + letter.crashes}") <= 17
+    assert readable(letter, LIMIT).id == "job"
 
 
 @given(st.recursive(anything, lambda inner: st.tuples(inner, st.sets(st.integers())), max_leaves=4))

@@ -182,10 +182,39 @@ def test_outcome_and_progress_of_any_size_are_refused_beyond_the_limit():
         codec.decode_json(b'"' + b"x" * 1_000 + b'"', 1_000)
 
 
-def test_death_with_the_longest_texts_is_read_whatever_the_limit_of_results():
-    death = codec.encode_death("failed", "\x00" * 10**6, "\x00" * 10**6)
+def test_result_has_the_same_limit_on_both_sides():
+    sent = codec.encode_value("x" * 1_000)
 
-    assert codec.decode_outcome(death, 1).reason == "failed"
+    assert codec.decode_outcome(sent, len(sent)).value == "x" * 1_000
+    with pytest.raises(BadRecord, match="the limit is 1,031"):
+        codec.decode_outcome(sent, len(sent) - 1)
+
+
+@given(st.text("ab\x00\ud800\U0001f600[1 characters cut] ") | st.just("[1,000 characters cut] "), st.integers(-30, 30))
+def test_text_is_cut_once_and_keeps_its_end(text, more):
+    text = "x" * (codec.TEXT_LIMIT + more) + text
+    escaped = text.encode("utf-8", "backslashreplace").decode()
+
+    cut = codec.clip(text)
+
+    told, kept = cut[: -codec.TEXT_LIMIT], cut[-codec.TEXT_LIMIT :]
+    assert kept == escaped[-codec.TEXT_LIMIT :]
+    assert told == ("" if escaped == kept else f"[{len(escaped) - codec.TEXT_LIMIT:,} characters cut] ")
+    assert codec.clip(cut) == cut
+    assert codec.decode_report(codec.encode_report(text, cut)) == codec.Report(cut, cut)
+    death = codec.decode_death(codec.encode_death("failed", text, cut))
+    assert (death.reason, death.error, death.traceback) == ("failed", cut, cut)
+
+
+def test_text_that_only_looks_cut_has_the_limit_of_any_other():
+    for told, more in (("[1 characters cut] ", 1), ("[" + "9" * 20_000 + " characters cut] ", 0)):
+        cut = codec.clip(told + "x" * (codec.TEXT_LIMIT + more))
+        assert cut.endswith(" characters cut] " + "x" * codec.TEXT_LIMIT)
+        assert len(cut) < codec.TEXT_LIMIT + 40
+
+
+def test_result_of_a_death_is_not_decoded():
+    assert codec.decode_death(b'{"state":"dead","reason":"r","value":%s}' % (b"9" * 5_000)).reason == "r"
 
 
 @given(args=st.lists(st.none() | st.integers(-9, 9) | st.text(max_size=9)), priority=st.floats(-9, 9))

@@ -155,12 +155,12 @@ def test_record_says_so_to_tools_that_do_not_know_the_task() -> None:
     _, tasks = queue_of("memory:")
     record = tasks["returns"].job(SECRET).new.record
 
-    letter = readable(Letter("j", Reason.FAILED, 0, 1, 0, b"{}", record))
+    letter = readable(Letter("j", Reason.FAILED, 0, 1, 0, b"{}", record), 1_000)
 
     assert b'"sensitive":true' in record
     assert (letter.sensitive, letter.args, letter.kwargs) == (True, (), {})
     assert SECRET not in repr(letter)
-    damaged = readable(Letter("j", Reason.BAD_RECORD, 0, 1, 0, b"{}", record[:-1]))
+    damaged = readable(Letter("j", Reason.BAD_RECORD, 0, 1, 0, b"{}", record[:-1]), 1_000)
     assert damaged.sensitive
     assert SECRET not in repr(damaged)
 

@@ -13,7 +13,7 @@ from gqueue.config import SigningKeys
 from gqueue.core.dispatch import Why
 from gqueue.core.model import MOVE_BYTES, MOVE_LIMIT, Backoff, ClaimedJob, Settlement
 from gqueue.job import current
-from gqueue.store.codec import Record, decode_outcome, decode_report, encode_record
+from gqueue.store.codec import Record, decode_death, decode_outcome, decode_report, encode_record
 from gqueue.store.records import Records
 from gqueue.worker import attempt
 from gqueue.worker.pump import Pump
@@ -239,7 +239,7 @@ def test_blow_of_the_watchdog_after_the_tasks_end_leaves_its_outcome_as_it_is(en
         assert decode_outcome(settlement.outcome).value == "its own"
     else:
         assert (settlement.move, settlement.reason) == ("bury", "failed")
-        assert decode_outcome(settlement.outcome).error == "ValueError: its own"
+        assert decode_death(settlement.outcome).error == "ValueError: its own"
     assert slot.armed is False
     slots.close()
 
