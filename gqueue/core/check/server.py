@@ -49,6 +49,7 @@ class ServerFacts:
         unverified: what is not looked at over TLS: "the certificate" (nothing of it), "the host"; "": all is.
         absent: commands of workers and producers that it has not got.
         package: whether Lua's `package` is within reach of scripts.
+        flags: whether scripts may begin with flags (`#!lua flags=...`), which Redis 7.0 brought.
     """
 
     shown: str
@@ -67,6 +68,7 @@ class ServerFacts:
     package: bool | None
     absent: Sequence[str] = ()
     unverified: str = ""
+    flags: bool | None = None
 
 
 def judge_server(facts: ServerFacts) -> list[Line]:
@@ -265,6 +267,10 @@ def _clock(facts: ServerFacts) -> list[Line]:
 
 
 def _scripts(facts: ServerFacts) -> list[Line]:
+    return [*_time_limit(facts), _flags(facts)]
+
+
+def _time_limit(facts: ServerFacts) -> list[Line]:
     limit = _number(facts.config, "lua-time-limit")
     if limit is None:
         return [unknown("scripts", "lua-time-limit it does not tell")]
@@ -272,6 +278,15 @@ def _scripts(facts: ServerFacts) -> list[Line]:
     if 0 < limit < 100:
         return [warn("scripts", f"{seen}: others get BUSY soon", "set it to 5000, its default")]
     return [ok("scripts", seen if limit > 0 else f"{seen}: a script of others may run for ever")]
+
+
+def _flags(facts: ServerFacts) -> Line:
+    # A full Redis 7 refuses a script with flags, none of which is allow-oom, before it begins; one without may go on
+    # from a first write that needs no memory, as on 6.2, which cannot read a script that begins with `#!`.
+    if facts.flags is None:
+        return unknown("scripts", "whether script flags are known it does not tell")
+    known = "script flags are known" if facts.flags else "script flags are not known, as before Redis 7.0"
+    return ok("scripts", f"{known}; gqueue's scripts set none: what drains a queue passes on a full server")
 
 
 def _clients(facts: ServerFacts) -> list[Line]:

@@ -50,6 +50,7 @@ SOUND = ServerFacts(
     drift_ms=-12.0,
     drift_error_ms=0.4,
     package=False,
+    flags=True,
 )
 
 
@@ -75,6 +76,7 @@ def test_sound_server_has_these_lines():
         "ok latency: a script p50 0.30 ms, p99 0.30 ms of 100",
         "ok clock: the server's is 12 ms behind this machine's, give or take 0",
         "ok scripts: lua-time-limit (busy-reply-threshold) 5,000 ms",
+        "ok scripts: script flags are known; gqueue's scripts set none: what drains a queue passes on a full server",
         "ok clients: 12 of at most 10,000 connected",
         "ok access: user mail-worker; it refuses who gives no password",
         "ok access: TLS",
@@ -154,12 +156,20 @@ def test_what_is_not_told_is_never_bad(told: set[str], settings: set[str]):
             user=None,
             password_needed=None,
             package=None,
+            flags=None,
             drift_ms=None,
             pings_ms=[],
         )
     )
 
     assert not is_bad(lines)
+
+
+def test_script_flags_are_no_matter_to_scripts_without():
+    for flags, said in ((True, "ok are known;"), (False, "ok are not known, as before Redis 7.0;"), (None, "unknown")):
+        lines = [f"{line.verdict.value} {line.seen}" for line in with_(flags=flags) if "script flags" in line.seen]
+        assert len(lines) == 1
+        assert lines[0].replace("script flags ", "").startswith(said)
 
 
 def test_upgrade_that_is_advised_is_none_to_an_older_version():
