@@ -44,7 +44,20 @@ def test_version_that_a_vulnerability_names_as_mended_has_it_no_more(version):
         ("7.4.2", "CVE-2025-21605", "CVE-2024-46981"),
         ("8.2.1", "CVE-2025-49844", "CVE-2025-48367"),
         ("8.6.3", None, "CVE-2026-23479"),
-        ("6.2.6", "CVE-2022-24735", None),
+        ("6.2.6", "CVE-2022-24735", "CVE-2021-32675"),
+        ("6.2.5", "CVE-2021-32675", "CVE-2021-29477"),
+        ("6.2.5", "CVE-2021-32626", "CVE-2023-36824"),  # that one began with 7.0
+        ("6.2.2", "CVE-2021-29477", "CVE-2023-41053"),  # and this one
+        ("6.2.8", "CVE-2022-35977", "CVE-2022-24735"),
+        ("6.2.10", "CVE-2022-36021", "CVE-2022-35977"),
+        ("6.2.11", "CVE-2023-28856", "CVE-2023-25155"),
+        ("7.0.7", "CVE-2023-22458", "CVE-2023-28425"),  # that one began with 7.0.8
+        ("7.0.9", "CVE-2023-28425", "CVE-2022-36021"),
+        ("7.0.10", "CVE-2023-28856", "CVE-2023-28425"),
+        ("7.0.11", "CVE-2023-36824", "CVE-2023-28856"),
+        ("7.0.12", "CVE-2023-41053", "CVE-2023-36824"),
+        ("7.2.0", "CVE-2023-41053", "CVE-2023-28856"),
+        ("7.2.1", None, "CVE-2023-41053"),
     ],
 )
 def test_version_has_what_its_number_tells(version, has, has_not):
@@ -59,8 +72,12 @@ def test_branch_that_is_newer_than_all_that_were_mended_has_it_not():
 
 def test_valkey_is_counted_by_numbers_of_its_own():
     assert "CVE-2025-49844" in names("Valkey", "8.1.3")
-    assert names("Valkey", "8.1.9", tls=True) == set()
-    assert names("Valkey", "7.2.4") == set()  # what its first branch has nobody has looked up
+    assert names("Valkey", "8.1.9", tls=True) == {"CVE-2026-130822", "CVE-2026-136156"}
+    assert names("Valkey", "9.0.2") >= {"CVE-2025-67733", "CVE-2026-27623"}
+    assert names("Valkey", "8.1.5") >= {"CVE-2025-67733"}
+    assert not names("Valkey", "8.1.6") & {"CVE-2025-67733", "CVE-2026-27623"}
+    for mended in ("7.2.16", "8.0.13", "8.1.12", "9.0.8", "9.1.4"):
+        assert names("Valkey", mended, tls=True) == set()
 
 
 def test_flaw_of_tls_is_none_of_a_connection_without():
