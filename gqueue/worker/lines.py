@@ -31,6 +31,9 @@ SHOWN_ARGUMENTS = 20
 SHOWN_IDS = 20
 """Most jobs that a line names: a batch of the usual ids, and still a line."""
 
+SHOWN_NAME = 100
+"""Longest form of a name or an id in a line: any that a queue takes. What Redis holds may be another."""
+
 SHOWN_CHARS = 60
 """Longest form of the arguments, and of a value, in a line."""
 
@@ -104,7 +107,7 @@ def job_ended(
         level,
         "%s  job %s slot %d priority %g %.0f ms",
         what,
-        printable(job.job_id),
+        name_of(job.job_id),
         job.slot,
         job.priority,
         ms,
@@ -138,7 +141,7 @@ def took_back(queue_name: str, worker_id: str, jobs: int, buried: Sequence[str])
         "queue %s: took %d jobs of worker %s back, whose lease is over; %d of them are dead",
         queue_name,
         jobs,
-        printable(worker_id),
+        name_of(worker_id),
         len(buried),
     )
     for job_id in buried[:SHOWN_IDS]:
@@ -146,8 +149,8 @@ def took_back(queue_name: str, worker_id: str, jobs: int, buried: Sequence[str])
             "queue %s: job %s is a dead letter (worker_lost): it ran on worker %s, and has lost as many workers as "
             "max_crashes allows",
             queue_name,
-            printable(job_id),
-            printable(worker_id),
+            name_of(job_id),
+            name_of(worker_id),
         )
     if len(buried) > SHOWN_IDS:
         _worker.warning("queue %s: and so are %d more; see `gqueue dead list`", queue_name, len(buried) - SHOWN_IDS)
@@ -156,7 +159,7 @@ def took_back(queue_name: str, worker_id: str, jobs: int, buried: Sequence[str])
 def named(job_ids: Sequence[str]) -> str:
     """Return the first of some ids, and how many more there are."""
     more = len(job_ids) - SHOWN_IDS
-    return ", ".join(map(printable, job_ids[:SHOWN_IDS])) + (f", and {more} more" if more > 0 else "")
+    return ", ".join(map(name_of, job_ids[:SHOWN_IDS])) + (f", and {more} more" if more > 0 else "")
 
 
 def stuck(job: RunningJob, outcome: Outcome | None, lost: int, slots: int) -> None:
@@ -165,7 +168,7 @@ def stuck(job: RunningJob, outcome: Outcome | None, lost: int, slots: int) -> No
     _worker.error(
         "job %s (%s) on slot %d swallowed %s %d times and is stuck: %s. The slot is written off, %d of %d are gone; "
         "%s must let BaseException through: catch Exception, and no bare except",
-        job.job_id,
+        name_of(job.job_id),
         job.task_name,
         job.slot,
         "its time-out" if not isinstance(job.fate, Interrupted) else "its interrupt",
@@ -182,7 +185,7 @@ def stuck_ended(job: RunningJob) -> None:
     _worker.warning(
         "job %s (%s) on slot %d ended after all, %.1f s after its limit: what came of it is dropped, since it was "
         "given up as stuck; the slot stays written off",
-        job.job_id,
+        name_of(job.job_id),
         job.task_name,
         job.slot,
         time.monotonic() - job.deadline,
@@ -195,13 +198,13 @@ def call_of(job: RunningJob) -> str:
     if record is None:
         return "an unreadable record"
     if job.sensitive:
-        return f"{printable(_cut(record.task, 100))}({WITHHELD})"
+        return f"{name_of(record.task)}({WITHHELD})"
     # More than fit are not even looked at: a record may hold half a million.
     parts = [shorten(value) for value in record.args[:SHOWN_ARGUMENTS]]
     parts += [
         f"{printable(_cut(name))}={shorten(value)}" for name, value in islice(record.kwargs.items(), SHOWN_ARGUMENTS)
     ]
-    return f"{printable(_cut(record.task, 100))}({_cut(', '.join(parts))})"
+    return f"{name_of(record.task)}({_cut(', '.join(parts))})"
 
 
 def shorten(value: Any, chars: int = SHOWN_CHARS) -> str:
@@ -214,6 +217,11 @@ def shorten(value: Any, chars: int = SHOWN_CHARS) -> str:
 
 def _cut(text: str, chars: int = SHOWN_CHARS) -> str:
     return text if len(text) <= chars else text[: chars - 3] + "..."
+
+
+def name_of(name: str) -> str:
+    """Return the name or id *name* as a line shows it, whatever it holds."""
+    return printable(_cut(name, SHOWN_NAME))
 
 
 def _one_line(text: str) -> str:

@@ -155,7 +155,7 @@ class Worker:
             self._close(last)
         if (given_back := self.slots.running()) or self.slots.lost():
             if given_back:
-                ids = ", ".join(job.job_id for job in given_back)
+                ids = ", ".join(lines.name_of(job.job_id) for job in given_back)
                 _logger.warning("ending with jobs that would not end; they are given back: %s", ids)
             logging.shutdown()
             sys.stdout.flush()

@@ -119,18 +119,19 @@ def scene_of_hostile_names_and_arguments() -> dict[str, Any]:
         b'{"task":"takes","args":[' + b"9" * 100 + b"]}",
     ]
     jobs = [NewJob(f"j{number}", 0.0, 0, record) for number, record in enumerate(records)]
+    jobs.append(NewJob("\n10:00:00.000 INFO forged " * 200, 0.0, 0, b'{"task":"takes"}'))
     queue.store.enqueue("lane", 1, jobs, when_full=WhenFull.REJECT, capacity=100)
-    perform(queue, lambda _: until(lambda: queue.stats().dead == len(records)))
+    perform(queue, lambda _: until(lambda: queue.stats().dead == len(jobs)))
     return {"ran": ran, "dead": dead(queue)}
 
 
 def test_hostile_names_and_arguments_end_as_dead_letters_in_one_line_each() -> None:
     scene = play(scene_of_hostile_names_and_arguments)
 
-    assert scene["ran"] == [1, 400_000]
+    assert scene["ran"] == [1, 400_000, 0]
     reasons = [scene["dead"][f"j{number}"][0] for number in range(7)]
     assert reasons == ["bad_record"] * 3 + ["failed"] * 2 + ["bad_record"] * 2
     told = [line for line in scene.log.splitlines() if line.startswith("gqueue.jobs")]
-    assert len(told) == 7
+    assert len(told) == 8
     assert all(line.isprintable() and len(line) < 500 for line in told)
     assert not any(line.startswith("10:00") for line in scene.log.splitlines())
