@@ -1,8 +1,11 @@
 """What an error means, and how a process behaves while its server is away."""
 
 import logging
+import random
 import threading
 import time
+from collections import Counter
+from types import SimpleNamespace
 
 import pytest
 from redis import exceptions
@@ -161,6 +164,24 @@ def test_pauses_grow_to_two_seconds_at_most(monkeypatch: pytest.MonkeyPatch):
         gate.tried(back=False)
 
     assert pauses == pytest.approx([0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 2.0, 2.0, 2.0], abs=0.02)
+
+
+def test_pauses_are_drawn_evenly_from_nothing_to_the_longest(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("gqueue.store.outage.random", random.Random(1))
+    monkeypatch.setattr("gqueue.store.outage.time", SimpleNamespace(monotonic=lambda: 0.0))
+    firsts, laters = [], []
+    for _ in range(2_000):
+        gate = Gate("here", speaks=False)
+        gate.shut(OSError("gone"))
+        firsts.append(gate._next_at)
+    for _ in range(2_000):  # of one gate: after six tries there is no longer pause
+        gate.tried(back=False)
+        laters.append(gate._next_at)
+
+    for pauses, longest in ((firsts, 0.05), (laters[6:], 2.0)):
+        assert 0.0 <= min(pauses) < max(pauses) <= longest
+        tenths = Counter(int(10 * pause / longest) for pause in pauses)
+        assert all(150 < tenths[tenth] < 250 for tenth in range(10)), tenths  # 3.7 standard deviations
 
 
 def test_one_that_hurries_pauses_no_longer_than_it_was_told(monkeypatch: pytest.MonkeyPatch):
