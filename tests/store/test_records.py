@@ -93,6 +93,22 @@ def test_key_of_the_same_id_but_another_is_a_wrong_signature():
         records("new:" + "x" * 32).read("a", records(NEW).write("a", Record("t")))
 
 
+@pytest.mark.parametrize("equal", [True, False])
+def test_signatures_are_compared_in_a_time_that_tells_nothing(equal, monkeypatch):
+    stored = records().write("a", Record("t"))
+    data, _, mac = stored.rpartition(b":")
+    asked = []
+    monkeypatch.setattr(records_module.hmac, "compare_digest", lambda *both: asked.append(set(both)) or equal)
+
+    if equal:
+        assert records().read("a", data + b":forged") == Record("t")
+    else:
+        with pytest.raises(BadSignature, match="is wrong"):
+            records().read("a", data + b":forged")
+
+    assert asked == [{b"forged", mac}]
+
+
 @pytest.mark.parametrize(
     "stored", [b'{"task":"t"}', b'{"task":"t"}\nsig:new', b'{"task":"t"}\nsig:new:', b"\xff", b"", b"\nsig::"]
 )
