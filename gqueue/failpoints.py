@@ -1,7 +1,8 @@
 """Named places where a test may kill, stop, slow down or break a process: how the fault campaign hits a moment exactly.
 
 `config.failpoints` reads GQUEUE_FAILPOINTS; here it is carried out. Off, which is the default, a place is a call of a
-function that does nothing, once a batch and never once a job. On, a process warns of it when it first opens a store.
+function that does nothing, once a call of the store, however many jobs go with it. On, a process warns of it when it
+first opens a store.
 Works on threads and under gevent, which it never imports.
 """
 

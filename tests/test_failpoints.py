@@ -14,8 +14,10 @@ import gqueue
 from gqueue import failpoints
 from gqueue.config import PLACES, Failpoint
 from gqueue.config import failpoints as read
+from gqueue.core.model import MOVE_LIMIT
 from gqueue.errors import BadSetting
 from gqueue.failpoints import FailpointReached
+from tests.hand import Hand
 from tests.processes import ROOT, Process
 
 
@@ -158,4 +160,24 @@ def test_a_worker_meets_its_places(redis_url, queue_name, place, tmp_path):
         process.remove()
         job.cancel()
         queue.purge()
+        queue.close()
+
+
+@pytest.mark.blackbox
+def test_a_worker_meets_reap_before_each_call_that_takes_jobs_back(redis_url, queue_name, tmp_path):
+    (tmp_path / "reaping.py").write_text(f"import gqueue\nqueue = gqueue.Queue({queue_name!r}, lease=0.5)\n")
+    queue = gqueue.Queue(queue_name, redis_url, lease=0.5)
+    task = queue.task(print, name="run")
+    queue.enqueue_many(task.job(number) for number in range(MOVE_LIMIT + 1))
+    gone = Hand(queue)
+    while queue.stats().ready:
+        gone.claim(MOVE_LIMIT)
+    environ = {"GQUEUE_REDIS_URL": redis_url, "PYTHONPATH": f"{ROOT}:{tmp_path}"}
+    process = Process("--app", "reaping:queue", "--workers", "1", GQUEUE_FAILPOINTS="reap=exit:9@2", **environ)
+    try:
+        assert process.wait() == 9
+        stats = queue.stats()
+        assert (stats.lapsed, stats.counters["crashed"]) == (1, MOVE_LIMIT)
+    finally:
+        process.remove()
         queue.close()
