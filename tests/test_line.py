@@ -505,7 +505,7 @@ def test_a_killed_producer_holds_nobody_up_for_long(redis_queue, redis_url, pool
     assert first.cancel()
 
     assert behind.result(20).status() == "ready"
-    assert time.monotonic() - began < 15
+    assert time.monotonic() - began < 3 + 1, "promised are 3 s, and one is for a busy machine"
 
 
 def test_a_process_that_ends_leaves_the_line(redis_queue, redis_url):
