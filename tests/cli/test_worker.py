@@ -234,6 +234,7 @@ def test_jobs_of_a_worker_that_is_killed_run_elsewhere(client: Client, tmp_path:
     wait_until(lambda: began(file))
     pid = int(file.read_text().split()[1])
     os.kill(pid, signal.SIGKILL)
+    wait_until(lambda: began(file) == 2, 1.5 * 4 / 3 + 1 + 1)  # the bound, and a second for a busy machine
     wait_until(lambda: "ended" in file.read_text(), 20)
     assert began(file) == 2
     wait_until(lambda: client.stats()["running"] == 0)
@@ -241,6 +242,28 @@ def test_jobs_of_a_worker_that_is_killed_run_elsewhere(client: Client, tmp_path:
     (other,) = (worker for worker in workers if worker.process.pid != pid)
     other.send(signal.SIGTERM)
     assert other.end()[0] == 0, other.said
+
+
+def test_jobs_of_workers_that_are_all_gone_run_soon_in_the_first_that_comes(client: Client, tmp_path: Path) -> None:
+    lease = 6.0
+    files = [tmp_path / name for name in ("one", "other")]
+    workers = [client.worker("--workers", "1", "--lease", str(lease)) for _ in files]
+    wait_until(lambda: client.stats()["workers"] == 2, 20)
+    for file in files:
+        client.enqueue("rest", "30", str(file))
+    wait_until(lambda: all(map(began, files)))
+    for worker in workers:
+        worker.kill()
+    gone_at = time.monotonic()
+    wait_until(lambda: time.monotonic() - gone_at > lease + 0.5, 20)  # all leases are over, and nobody takes note of it
+    assert client.stats()["running"] == 2
+
+    client.worker("--workers", "2", "--lease", str(lease))
+    wait_until(lambda: client.stats()["workers"] == 3, 20)
+    came_at = time.monotonic()
+    wait_until(lambda: [began(file) for file in files] == [2, 2], 20)
+
+    assert time.monotonic() - came_at < lease * 2 / 3 + 1  # as promised: that has a second for a busy machine in it
 
 
 def test_children_of_a_supervisor_are_restarted_and_their_jobs_run_again(client: Client, tmp_path: Path) -> None:
