@@ -1,6 +1,7 @@
 """The promises, each with an attempt to break it: real processes, a real server, kill -9.
 
-Bounds of time are five times what is promised, since machines that test are busy; what is measured is printed.
+Machines that test are busy: the bound of a recovery is held to with one second more, limits of jobs with five times
+what is promised; what is measured is printed.
 """
 
 import os
@@ -28,6 +29,7 @@ pytestmark = [pytest.mark.blackbox, pytest.mark.slow]
 
 APP = "tests.effects:queue"
 LEASE_S = 1.5
+BOUND_S = LEASE_S * 4 / 3 + 1
 
 
 @pytest.fixture
@@ -129,8 +131,8 @@ def test_jobs_of_killed_workers_run_elsewhere_and_none_is_lost_or_settled_twice(
         if any(at < killed for at in times) and any(at > killed for at in times)
     ]
     assert recoveries, "no kill hit a running job"
-    print(f"recovered {len(recoveries)} jobs within {max(recoveries):.2f} s (promised {LEASE_S * 4 / 3:.2f} s)")
-    assert max(recoveries) < 5 * LEASE_S * 4 / 3
+    print(f"recovered {len(recoveries)} jobs within {max(recoveries):.2f} s (promised {BOUND_S:.2f} s)")
+    assert max(recoveries) < BOUND_S + 1
 
 
 def test_a_poison_job_dies_alone_among_fifty_claimed_together(queue, start, lines):
@@ -300,11 +302,16 @@ def test_a_job_that_burns_beyond_its_limit_is_stopped_by_the_watchdog(queue, sta
 def test_a_wedged_hub_ends_in_exit_4_and_its_jobs_run_elsewhere(queue, start, lines, tmp_path):
     job = queue.tasks["wedge"].enqueue(1, str(tmp_path / "once"))
     worker = start("--workers", "2", "--stuck-after", "1")
-    assert worker.wait(60) == 4
-    assert "wedge" in worker.output(), "the stacks are written"
+    wait_until(lambda: effects.read(lines), 30)
     start("--workers", "2")
+    assert worker.wait(60) == 4
+    exited = time.time()
+    assert "wedge" in worker.output(), "the stacks are written"
     assert job.wait(timeout=30)
     assert job.status() == State.SUCCEEDED.value
+    _, again = (at for what, _, _, at in effects.read(lines) if what == "began")
+    print(f"recovered within {again - exited:.2f} s of the exit (promised {BOUND_S:.2f} s)")
+    assert again - exited < BOUND_S + 1
     assert ended(lines) == ["1"]
 
 
