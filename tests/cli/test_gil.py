@@ -15,16 +15,31 @@ from tests.servers import Server
 pytestmark = pytest.mark.blackbox
 
 APP = """
-import ctypes, os
+import ctypes, os, time
 import gqueue
 
 queue = gqueue.Queue("work", lease=1.5, max_crashes=1)
+
+def note(file: str, *words: object) -> None:
+    with open(file, "a") as opened:
+        opened.write(" ".join(map(str, words)) + "\\n")
 
 @queue.task(timeout=1, max_attempts=1)
 def total(file: str, n: int) -> int:
     with open(file, "w") as opened:
         opened.write(str(os.getpid()))
     return sum(range(n))
+
+@queue.task(timeout=1, max_attempts=1)
+def holds(file: str, n: int) -> int:
+    note(file, "holds", os.getpid(), time.time())
+    return sum(range(n))
+
+@queue.task(timeout=3, max_attempts=1)
+def naps(file: str, seconds: int) -> None:
+    note(file, "naps", os.getpid(), time.time())
+    time.sleep(seconds)
+    note(file, "woke", os.getpid(), time.time())
 
 @queue.task(timeout=20, max_attempts=1)
 def sleeps(file: str, seconds: int) -> int:
@@ -33,9 +48,11 @@ def sleeps(file: str, seconds: int) -> int:
     return ctypes.PyDLL(None).sleep(seconds)
 """
 
+BOUND_S = 1.5 * 4 / 3 + 1
+
 
 class Work:
-    """The queue of the app, and the process that runs the task."""
+    """The queue of the app, and what its tasks noted."""
 
     def __init__(self, url: str, folder: Path) -> None:
         (folder / "work.py").write_text(APP)
@@ -44,6 +61,11 @@ class Work:
 
     def enqueue(self, task: str, number: int) -> Any:
         return self.queue.task(name=task)(lambda *_: None).enqueue(str(self.file), number)
+
+    def noted(self, what: str) -> list[tuple[int, float]]:
+        """Return process and time of each attempt that left a line of *what*, earliest first."""
+        lines = [line.split() for line in self.file.read_text().splitlines()] if self.file.exists() else []
+        return [(int(pid), float(at)) for word, pid, at in lines if word == what]
 
     def pid(self) -> int:
         """Return the process that is in the task."""
@@ -58,23 +80,36 @@ def work(own_server: Server, tmp_path: Path):
     made.queue.close()
 
 
-def test_task_that_holds_the_lock_beyond_its_limit_ends_its_process_and_a_fresh_one_takes_over(
+def test_task_that_holds_the_lock_for_ever_ends_its_process_each_time_and_its_neighbour_runs_elsewhere(
     start: Start, work: Work, own_server: Server, tmp_path: Path
 ) -> None:
-    (tmp_path / "work.py").write_text(APP.split("@queue.task(timeout=20")[0])
-    options = ("--workers", "1", "--stuck-after", "0.5", "--redis", own_server.url)
-    program = start("--app", "work:queue", "--processes", "2", *options)
-    wait_until(lambda: work.queue.stats().workers == 2, 20)
-    job = work.enqueue("total", 10**12)
-    work.pid()
-    program.await_line("it is started again", 30)
+    app = APP.split("@queue.task(timeout=20")[0].replace("max_crashes=1", "max_crashes=3")
+    (tmp_path / "work.py").write_text(app)
+    options = ("--app", "work:queue", "--workers", "2", "--stuck-after", "0.5", "--redis", own_server.url)
+    first = start(*options)
+    wait_until(lambda: work.queue.stats().workers == 1, 20)
+    work.enqueue("naps", 2)
+    wait_until(lambda: work.noted("naps"), 20)
+    job = work.enqueue("holds", 10**12)
+    wait_until(lambda: work.noted("holds"), 20)
+    program = start("--processes", "2", *options)
+    wait_until(lambda: len(work.noted("naps")) > 1 and len(work.noted("holds")) > 1, 20)
 
-    assert "(exit 1)" in program.said
-    assert "Timeout (0:00:11" in program.said
-    assert "in total" in program.said
+    (held, held_again), (napped, napped_again) = work.noted("holds")[:2], work.noted("naps")[:2]
+    assert held[0] == napped[0] == first.process.pid
+    for again in (held_again, napped_again):
+        assert again[1] - held[1] < BOUND_S + 1, "one second is for a busy machine"
+    assert first.end()[0] == 1, first.said
+    program.await_lines("(exit 1); it is started again", 2, 30)
+    for said in (first.said, program.said):
+        assert "Timeout (0:00:13" in said  # 0.5 s and 10 s beyond the longer of both limits
+        assert "in holds" in said
     wait_until(lambda: job.status() == "dead", 20)
     assert [letter.reason for letter in work.queue.dead.list()] == ["worker_lost"]
     program.await_line(f"job {job.id} is a dead letter (worker_lost)")
+    assert len(work.noted("holds")) == len({pid for pid, _ in work.noted("holds")}) == 3
+    assert len(work.noted("woke")) == 1
+    assert work.queue.stats().counters["succeeded"] == 1
     wait_until(lambda: work.queue.stats().workers == 2, 20)
     program.send(signal.SIGTERM)
     assert program.end()[0] == 0, program.said
