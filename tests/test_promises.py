@@ -109,6 +109,8 @@ def test_jobs_of_killed_workers_run_elsewhere_and_none_is_lost_or_settled_twice(
     workers = [start("--workers", "2"), start("--workers", "2")]
     killed_at = []
     for _ in range(5):
+        for worker in workers:
+            worker.wait_for(": tasks ", 30)  # it is up: the bound is for another one that is
         time.sleep(1)
         workers[0].kill()
         killed_at.append(time.time())
