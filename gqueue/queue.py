@@ -61,8 +61,9 @@ class Queue:
         max_payload_bytes: largest record of a job, which holds its arguments.
         max_crashes: a job that lost so many workers is dead.
         aging_per_second: how much a job's priority gains on those enqueued later, a second; 0: order is strict.
-        retry_for: seconds that a call goes on when Redis does not answer, before it raises StoreUnavailable; an
-            enqueue with a wait_timeout too, while one without goes on until Redis is back.
+        retry_for: seconds that a call goes on when Redis does not answer, or all connections are busy and none is
+            given back, before it raises StoreUnavailable; an enqueue with a wait_timeout too, while one without goes
+            on until Redis is back.
         wait_timeout: seconds that an enqueue waits for room at most, then QueueFull, unless its options say otherwise;
             None (or math.inf): for ever, through an outage of Redis too. Give one where someone waits, as in a web
             view.
@@ -236,7 +237,8 @@ class Queue:
         """Put many jobs in, in order, one round trip for each 500 jobs or 2 MiB; return their handles.
 
         *jobs* may be a generator: what one round trip takes along is held at a time, and, of one that is quick and
-        not asked inside a task, as much again that it is asked for while that is under way.
+        not asked inside a task, as much again that it is asked for while that is under way, unless as many as 8 others
+        are. It may use the queue.
 
         Args:
             when_full: for all of them; None: each as prepared.

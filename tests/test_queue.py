@@ -11,6 +11,7 @@ import pytest
 import gqueue
 from gqueue.core.model import Admission, NewJob
 from gqueue.store.codec import decode_record
+from gqueue.store.connection import MAX_LANES
 from tests.hand import Hand
 from tests.servers import Server, free_port
 
@@ -329,6 +330,32 @@ def test_a_generator_may_enqueue_by_itself_meanwhile(make_queue):
 
     assert arguments(Hand(queue).claim(1_000))[:4] == [-300, -700, -1_100, 0]
     assert queue.stats().depth == 203
+
+
+def test_generators_that_ask_the_queue_never_hold_all_connections(redis_url, queue_name, monkeypatch):
+    monkeypatch.setattr(gqueue.core.producer, "QUICK_MS", math.inf)
+    queue = gqueue.Queue(queue_name, redis_url)
+    task = queue.task(add)
+    everyone, done = threading.Barrier(MAX_LANES), []
+
+    def source():
+        for number in range(700):
+            if number == 600:  # while the first call is under way, or behind it
+                everyone.wait(30)
+                queue.stats()
+            yield task.job(number)
+
+    threads = [
+        threading.Thread(target=lambda: done.append(len(queue.enqueue_many(source()))), daemon=True)
+        for _ in range(MAX_LANES)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    queue.close()
+
+    assert done == [700] * MAX_LANES
 
 
 def test_an_interrupt_of_a_generator_ends_the_call_that_is_under_way(make_queue, monkeypatch):

@@ -77,7 +77,8 @@ class Store(Protocol):
             jobs: 1 to 1,000, of about 4 MiB together.
             capacity: most jobs that may wait, >= 1; an operator's set_capacity overrules it.
             durable: wait until this holds of what was accepted, at most its time-out; the reply's *safety* tells.
-            meanwhile: called when the call is on its way, before the answer is waited for; each time it is sent.
+            meanwhile: called when the call is on its way, before the answer is waited for; each time it is sent, and
+                not at all while that of many others is: it may call the store, for which connections must be left.
 
         Raises:
             StaleCall: *call* is neither the next nor the last of the lane.

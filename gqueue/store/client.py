@@ -12,6 +12,7 @@ import random
 import time
 import weakref
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, TypeVar
 
 from redis.exceptions import ConnectionError as LinkBroken
@@ -21,7 +22,7 @@ from redis.exceptions import TimeoutError as NoReply
 from gqueue.errors import CallRefused, StoreFull, StoreUnavailable
 from gqueue.store import denied, patience
 from gqueue.store import server as servers
-from gqueue.store.connection import MAX_LANES, Address, Argument, Lanes, LanesClosed, Link, Opening, pack
+from gqueue.store.connection import MAX_LANES, Address, Argument, Lanes, LanesClosed, Link, NoneFree, Opening, pack
 from gqueue.store.links import WAIT_TIMEOUT_S, Links
 from gqueue.store.outage import Fault, fault_of, forget_gates, moved_to, of_a_slot, why
 
@@ -32,7 +33,8 @@ LONGEST_WAIT_S = WAIT_TIMEOUT_S / 2
 """One blocking command waits no longer, well below the time-out of its socket; a longer wait repeats it."""
 
 BUSY_S = 1.0
-"""A wait for a free connection lasts so long at least, before it is looked whether the server went away."""
+"""A wait for a free connection lasts so long at least, before it is looked whether the server went away, or whether
+nobody gives one back."""
 
 CROWDED_S = 1.0
 """For so long no further connection is tried when the server takes no more and there are some already."""
@@ -83,23 +85,27 @@ class Client:
         job_ids: tuple[str, ...] = (),
         receive: Callable[[Link], Any] | None = None,
         sent_on: Link | None = None,
+        meanwhile: Callable[[], None] | None = None,
     ) -> Any:
         """Return the reply to a command, sent again while the server is away.
 
         *parts* is the command; behind the *opening* of a script, its arguments. *job_ids* are for the error.
         *receive* reads the reply, and may say more on the same connection; if that fails, all of it is done again.
         A connection that owes one more reply then is left to it. *sent_on*: where the command was sent already.
+        *meanwhile*: called when it is sent, before the reply is read, unless too many others' are (`Lanes.run_aside`).
 
         Raises:
-            StoreUnavailable: no answer for `retry_for`, or the password is refused, or the store is closed; AllBusy:
-                no connection was free until the patience of the caller was at its end.
+            StoreUnavailable: no answer for `retry_for`, or no connection was given back for so long, or the password
+                is refused, or the store is closed; AllBusy: no connection was free until the patience of the caller
+                was at its end.
             StoreFull: Redis is at its maxmemory.
             StoreTooOld: at the first connection.
             CallRefused: for any other reason.
         """
         packed = b""
         links = self._links
-        deadline = time.monotonic() + self._retry_for
+        began = time.monotonic()
+        deadline = began + self._retry_for
         sent, redirects = False, 0
         while True:
             link, opened, stale, sending = sent_on, sent_on is not None, sent_on is not None, False
@@ -123,6 +129,8 @@ class Client:
                     opened = sending = True
                     link.send(packed)
                     sending = False
+                if meanwhile is not None:
+                    lanes.run_aside(link, partial(patience.until, None, meanwhile))
                 reply = link.receive() if receive is None else receive(link)
             except RedisError as error:
                 fault = fault_of(error)
@@ -139,6 +147,8 @@ class Client:
                 redirects += fault is Fault.MOVED
                 if not opened and fault in (Fault.AWAY, Fault.CROWDED) and lanes.do_with_these(CROWDED_S):
                     self._note_crowded(error)
+                    if time.monotonic() >= max(deadline, began + BUSY_S):
+                        raise self._gave_up(links, operation, error, job_ids, sent) from error
                 else:
                     self._settle(links, operation, error, fault, opened and stale, redirects)
             except (TimeoutError, LanesClosed) as error:
@@ -304,20 +314,20 @@ class Client:
     def _take(self, links: Links, lanes: Lanes, deadline: float) -> tuple[Link, float]:
         """Return a connection, and the deadline, put off by the wait for it: a server that answers others is not away.
 
-        Raises TimeoutError, LanesClosed.
+        Raises NoneFree, also if nobody gave one back until the deadline; LanesClosed.
         """
         ends = patience.ends.get()
         while True:
-            began = time.monotonic()
+            began, given = time.monotonic(), lanes.given
             answers = links.gate.error is None
             try:
                 link = lanes.take(min(ends, max(deadline, began + BUSY_S)) if answers else deadline)
-            except TimeoutError:
+            except NoneFree:
                 now = time.monotonic()
-                if now >= ends or (now >= deadline and links.gate.error is not None):
+                if now >= ends or lanes.given == given or (now >= deadline and links.gate.error is not None):
                     raise
                 link = None
-            if answers:
+            if answers and lanes.given != given:
                 deadline += time.monotonic() - began
             if link is not None:
                 return link, deadline
@@ -409,9 +419,12 @@ class Client:
         self, links: Links, operation: str, error: Exception | None, job_ids: tuple[str, ...], sent: bool
     ) -> StoreUnavailable:
         maybe = "; the call was sent, and may have been carried out" if sent else ""
-        if isinstance(error, TimeoutError) and links.gate.error is None and time.monotonic() >= patience.ends.get():
+        if isinstance(error, NoneFree) and links.gate.error is None:
             text = f"queue {self.queue!r}: {operation}: all {MAX_LANES} connections to {self.address.shown} were busy"
-            return patience.AllBusy(text + maybe, job_ids, sent)
+            if time.monotonic() >= patience.ends.get():
+                return patience.AllBusy(text + maybe, job_ids, sent)
+            text += f", and none was given back for as long as a call is tried again ({self._retry_for:g} s)"
+            return StoreUnavailable(text + maybe, job_ids, sent)
         if links is not self._links:
             text = f"queue {self.queue!r}: {operation}: the process forked in the middle of the call{maybe}"
         elif links.closed:

@@ -86,6 +86,10 @@ class LanesClosed(Exception):
     """The store was closed, or its process forked, while a connection was asked for."""
 
 
+class NoneFree(TimeoutError):
+    """All connections were busy for as long as was to be waited for one."""
+
+
 class RedisConnection(Protocol):
     """What is used of redis-py's Connection, of every version from 5.0 on."""
 
@@ -294,12 +298,16 @@ class Lanes:
 
     Any number of threads or greenlets may ask; who finds all taken waits. What is alive is known by weak references: a
     connection that a KeyboardInterrupt tore from its holder between two lines must not count for ever.
+
+    *given* changes with each connection that is given back.
     """
 
     def __init__(self, make: Callable[[], Link], most: int = MAX_LANES) -> None:
         self._make, self._most = make, most
         self._free: list[Link] = []
         self._alive: weakref.WeakSet[Link] = weakref.WeakSet()
+        self._aside: weakref.WeakSet[Link] = weakref.WeakSet()
+        self.given = 0
         self._closed = False
         self._full_until = 0.0
         self._making = threading.Lock()
@@ -308,7 +316,7 @@ class Lanes:
     def take(self, deadline: float) -> Link:
         """Return a connection for one call, perhaps a fresh one, which the caller opens.
 
-        Raises TimeoutError at *deadline* (time.monotonic()), LanesClosed.
+        Raises NoneFree at *deadline* (time.monotonic()), LanesClosed.
         """
         while True:
             link = self._pop() or self._another()
@@ -316,12 +324,13 @@ class Lanes:
                 return link
             left = deadline - time.monotonic()
             if left <= 0:
-                raise TimeoutError(f"all {self._most} connections were busy")
+                raise NoneFree(f"all {self._most} connections were busy")
             self._parking.wait(self._something_to_take, left)
 
     def give(self, link: Link) -> None:
         """Give back a connection whose call was answered in full."""
         self._free.append(link)
+        self.given += 1
         self._parking.wake_one()
         if self._closed:
             self.drop_free()
@@ -333,6 +342,19 @@ class Lanes:
         finally:
             self._alive.discard(link)
             self._parking.wake_one()
+
+    def run_aside(self, link: Link, work: Callable[[], None]) -> None:
+        """Run *work* of the caller's own while *link* waits for its reply, unless as many as half do so already.
+
+        It may ask for a connection, and wait for one until another caller gives one back: if all held theirs
+        meanwhile, none would.
+        """
+        self._aside.add(link)  # before the look: of two who come together both may find too many, but never too few
+        try:
+            if len(self._aside) <= (len(self._alive) if self._must_do() else self._most) // 2:
+                work()
+        finally:
+            self._aside.discard(link)
 
     def do_with_these(self, seconds: float) -> bool:
         """Make no more for so long, if there are any: the server takes no more; return whether there are."""

@@ -147,8 +147,7 @@ class RedisStore:
         job_ids = tuple(job.id for job in jobs)
         if durable is not None:
             return self._confirmed(arguments, lane, call, job_ids, durable, meanwhile)
-        receive = _receiving(meanwhile)
-        reply = self._run("enqueue", arguments, LANE=lane, job_ids=job_ids, receive=receive)
+        reply = self._run("enqueue", arguments, LANE=lane, job_ids=job_ids, meanwhile=meanwhile)
         if reply[0] == b"stale_call":
             raise StaleCall(lane, call)
         return replies.admission(reply[1])
@@ -171,9 +170,10 @@ class RedisStore:
                 error.job_ids, error.may_be_in = job_ids, False
                 raise
             self._confirms.add(wanted.fsync)
-        confirms = confirm.receiving(self.name, key, wanted, job_ids, int(REPLY_TIMEOUT_S * 500))
-        receive = _receiving(meanwhile, confirms)
-        admission: Admission | None = self._run("enqueue", arguments, LANE=lane, job_ids=job_ids, receive=receive)
+        receive = confirm.receiving(self.name, key, wanted, job_ids, int(REPLY_TIMEOUT_S * 500))
+        admission: Admission | None = self._run(
+            "enqueue", arguments, LANE=lane, job_ids=job_ids, receive=receive, meanwhile=meanwhile
+        )
         if admission is None:
             raise StaleCall(lane, call)
         return admission
@@ -386,9 +386,11 @@ class RedisStore:
         *,
         job_ids: tuple[str, ...] = (),
         receive: Callable[[Link], Any] | None = None,
+        meanwhile: Callable[[], None] | None = None,
         **owners: str,
     ) -> Any:
-        return self._client.call(name, arguments, self._opening(name, **owners), job_ids, receive)
+        opening = self._opening(name, **owners)
+        return self._client.call(name, arguments, opening, job_ids, receive, meanwhile=meanwhile)
 
     def _opening(self, name: str, **owners: str) -> Opening:
         opening = self._openings.get((name, *owners.values()))
@@ -417,20 +419,6 @@ def _float(number: float) -> Argument:
 
 def _number(ticket: Ticket) -> Argument:
     return ticket.place.number if ticket.place else 0
-
-
-def _receiving(
-    meanwhile: Callable[[], None] | None, receive: Callable[[Link], Any] | None = None
-) -> Callable[[Link], Any] | None:
-    """Return how to read a reply: *meanwhile* first, then *receive*, or what a connection does by itself."""
-    if meanwhile is None:
-        return receive
-
-    def both(link: Link) -> Any:
-        meanwhile()
-        return link.receive() if receive is None else receive(link)
-
-    return both
 
 
 def _fenced(reply: Sequence[Any], worker: str) -> Sequence[Any]:

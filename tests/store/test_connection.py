@@ -196,6 +196,25 @@ def test_connection_lost_by_its_holder_does_not_count_for_ever():
     assert lanes.take(soon())
 
 
+@pytest.mark.parametrize(("crowded", "depths"), [(False, [1, 2, 1]), (True, [1, 1])])
+def test_callers_own_code_holds_half_of_the_connections_at_most(crowded: bool, depths: list[int]):
+    lanes = Lanes(Counted, most=4)
+    first, second, third = (lanes.take(soon()) for _ in range(3))
+    if crowded:
+        lanes.do_with_these(60)
+    ran = []
+    lanes.run_aside(
+        first,
+        lambda: (
+            ran.append(1),
+            lanes.run_aside(second, lambda: (ran.append(2), lanes.run_aside(third, lambda: ran.append(3)))),
+        ),
+    )
+    lanes.run_aside(second, lambda: ran.append(1))
+
+    assert ran == depths
+
+
 def test_closed_lanes_refuse_and_close_all():
     lanes = Lanes(Counted, most=2)
     held, free = lanes.take(soon()), lanes.take(soon())

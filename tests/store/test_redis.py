@@ -3,6 +3,7 @@
 import functools
 import itertools
 import logging
+import math
 import os
 import signal
 import subprocess
@@ -912,6 +913,35 @@ def test_who_has_no_patience_does_not_wait_for_a_connection(
     proxy.close()
     store.close()
     assert isinstance(busy.exception(10), StoreUnavailable)
+
+
+def test_callers_own_code_waits_for_a_connection_as_long_as_it_says_itself(open_redis: OpenStore):
+    store, ends = open_redis(), []
+    job = NewJob("a", 0.0, 0, b"{}")
+
+    def call():
+        return store.enqueue(
+            "l", 1, [job], when_full=WhenFull.REJECT, capacity=9, meanwhile=lambda: ends.append(patience.ends.get())
+        )
+
+    patience.until(time.monotonic(), call)
+
+    assert ends == [math.inf]
+
+
+@pytest.mark.usefixtures("one_connection")
+def test_connection_that_nobody_gives_back_is_waited_for_no_longer_than_a_server(open_redis: OpenStore):
+    store = open_redis(retry_for_ms=100)
+    store.stats()
+    lanes = store._client._links.lanes()
+    held = lanes.take(time.monotonic() + 5)
+
+    with pytest.raises(StoreUnavailable, match=r"busy, and none was given back .* \(0.1 s\)") as refused:
+        store.stats()
+
+    assert not refused.value.may_be_in
+    lanes.give(held)
+    assert store.stats()
 
 
 @pytest.mark.usefixtures("one_connection")
