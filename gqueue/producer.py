@@ -45,7 +45,7 @@ from gqueue.line import Line, Waiter
 from gqueue.outcomes import Outcomes
 from gqueue.store import patience
 from gqueue.store.base import Store
-from gqueue.store.owners import half_patched, owner, rests
+from gqueue.store.owners import half_patched, owner, rests, tell_of_ends
 
 if TYPE_CHECKING:
     from gqueue.job import JobHandle
@@ -107,6 +107,7 @@ class Producer:
         self._lines: dict[int, Line] = {}
         self._groups: dict[tuple[int, bool], GroupCommit[tuple[Batch, float | None]]] = {}
         self._outcomes: dict[int, Outcomes] = {}
+        tell_of_ends(self)
         self._at_enqueue = failpoints.at("enqueue", settings.failpoints)
         self._at_enqueued = failpoints.at("enqueued", settings.failpoints)
         _of_this_process.add(self)
@@ -366,6 +367,13 @@ class Producer:
         fate = "may be in: to be sure, enqueue again under the same id" if error.may_be_in else "did not go in"
         what = f"{error}; {which} {fate}"
         return StoreUnavailable(what, ids, error.may_be_in, batch.admitted())
+
+    def clear_out(self, owner: int) -> None:
+        """Let go of what was an owner's whose thread ends (see store.owners)."""
+        self._lines.pop(owner, None)
+        self._outcomes.pop(owner, None)
+        for endless in (False, True):
+            self._groups.pop((owner, endless), None)
 
     def close(self) -> None:
         """End the threads and drop the connections."""

@@ -280,7 +280,7 @@ class Link:
                 twin.close()
 
     def forget(self) -> None:
-        """Close a forked child's copy, and nothing but the descriptor: the parent's connection lives on.
+        """Close nothing but the descriptor: a forked child's copy, of a connection that lives on; or without its hub.
 
         redis-py closes it through gevent's socket, and that through a loop which may be destroyed by now; and a socket
         that is closed later, when it is collected, must not close what else has got its number.
@@ -378,7 +378,10 @@ class Lanes:
             link.interrupt()
 
     def forget(self) -> None:
-        """In a forked child: close its copies; takes no lock, since a thread that is no more may have held it."""
+        """Close the descriptors: of a forked child's copies, or when the thread that they belong to has ended.
+
+        Takes no lock, since a thread that is no more may have held it.
+        """
         self._closed = True
         for link in self._known():
             link.forget()

@@ -1,9 +1,11 @@
 """All connections of a store in one process: lanes for calls, and one for each kind of wait.
 
 Under gevent's patching each native thread has connections of its own, since a socket belongs to the hub of the
-thread that opened it, and only that thread may close it; another thread can but interrupt what goes on there.
+thread that opened it, and only that thread may close it; another thread can but interrupt what goes on there. When it
+ends, its hub is gone, and their descriptors are closed beneath it.
 """
 
+import itertools
 import threading
 from collections import defaultdict
 
@@ -28,6 +30,7 @@ class Links:
         self._lanes: dict[int, Lanes] = {}
         self._idle: defaultdict[tuple[str, int], list[Link]] = defaultdict(list)
         self._waiting: dict[Link, tuple[str, int]] = {}
+        owners.tell_of_ends(self)
 
     def lanes(self) -> Lanes:
         """Return the connections for calls that the current thread may use."""
@@ -97,6 +100,17 @@ class Links:
         for lanes in self._lanes.values():
             lanes.forget()
         for link in (*self._waiting, *(link for idle in self._idle.values() for link in idle)):
+            link.forget()
+
+    def clear_out(self, owner: int) -> None:
+        """Close the descriptors of an owner whose thread ends: by its end its hub, and what waited there, are gone."""
+        lanes = self._lanes.pop(owner, None)
+        if lanes is not None:
+            lanes.forget()
+        idle = [self._idle.pop(place) for place in list(self._idle) if place[1] == owner]
+        waiting = [link for link, place in list(self._waiting.items()) if place[1] == owner]
+        for link in (*waiting, *itertools.chain(*idle)):
+            self._waiting.pop(link, None)
             link.forget()
 
     def part(self) -> None:

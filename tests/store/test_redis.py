@@ -1209,6 +1209,40 @@ def test_waiting_is_stopped_for_the_native_thread_alone(server: Server, queue_na
     assert in_gevent(server, queue_name, code) == "('a',) ()"
 
 
+def test_native_thread_that_ends_leaves_nothing_behind_and_nothing_to_one_that_gets_its_id(
+    server: Server, queue_name: str
+):
+    code = """
+        import os
+        from gevent.threadpool import ThreadPoolExecutor
+        from gqueue import Queue
+        from gqueue.store.owners import owner
+        queue = Queue(store.name, store._url)
+        task = queue.task(name="note")(lambda: None)
+        links, producer = store._client._links, queue.producer
+        main, real = threading.get_native_id(), threading.get_native_id
+        threading.get_native_id = lambda: main if real() == main else 7  # the kernel gives ids out again
+        def use():
+            job = task.enqueue()
+            assert not job.wait(timeout=0.01)
+            store.wait_room("p", 0), store.wait_done(0)
+            return owner()
+        def left():
+            kept = (links._lanes, links._idle, links._waiting, producer._lines, producer._groups, producer._outcomes)
+            return [*map(len, kept), len(os.listdir("/proc/self/fd"))]
+        def thread():
+            with ThreadPoolExecutor(1) as pool:
+                return pool.submit(use).result()
+        use()
+        before, numbers = left(), {owner(), *(thread() for _ in range(3))}
+        deadline = time.monotonic() + 10
+        while left() != before and time.monotonic() < deadline:
+            time.sleep(0.01)
+        print(len(numbers), left() == before or (before, left()))
+    """
+    assert in_gevent(server, queue_name, code) == "4 True"
+
+
 def test_forking_under_gevent_leaves_the_parent_its_connections(server: Server, queue_name: str):
     code = """
         import os
