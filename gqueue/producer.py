@@ -25,7 +25,6 @@ from gqueue.core.producer import (
     one_call_carries,
     policy,
     refusal,
-    too_late_to_send_again,
     travels_alone,
 )
 from gqueue.errors import (
@@ -43,7 +42,7 @@ from gqueue.job import carried, current
 from gqueue.lanes import Lane, Lanes
 from gqueue.line import Line, Waiter
 from gqueue.outcomes import Outcomes
-from gqueue.store import patience
+from gqueue.store import age, patience
 from gqueue.store.base import Store
 from gqueue.store.owners import half_patched, owner, rests, tell_of_ends
 
@@ -90,7 +89,7 @@ class Passage:
     __slots__ = ("lane", "may_be_in", "reply", "since", "told")
 
     def __init__(self, lane: Lane) -> None:
-        self.lane, self.since = lane, time.monotonic()
+        self.lane, self.since = lane, age.now()
         self.may_be_in = self.told = False
         self.reply: Admission | None = None
 
@@ -325,6 +324,7 @@ class Producer:
                     ticket=ticket,
                     durable=batch.durable,
                     meanwhile=batch.meanwhile if current.get() is None else None,
+                    first_sent=passage.since if passage.may_be_in else None,
                 )
                 self._at_enqueue()
                 reply = carried(partial(patience.until, until, enqueue))
@@ -335,8 +335,7 @@ class Producer:
                 passage.lane = self._lanes.new()
             except StoreUnavailable as error:
                 error.may_be_in = passage.may_be_in = passage.may_be_in or error.may_be_in
-                waited_ms = int((time.monotonic() - passage.since) * 1000)
-                if not endless or (passage.may_be_in and too_late_to_send_again(waited_ms)):
+                if not endless or (passage.may_be_in and age.too_old(passage.since)):
                     raise
                 if not passage.told:
                     _logger.warning(

@@ -10,6 +10,7 @@ import pytest
 
 import gqueue
 from gqueue.core.model import Admission, NewJob
+from gqueue.store import age
 from gqueue.store.codec import decode_record
 from gqueue.store.connection import MAX_LANES
 from tests.hand import Hand
@@ -627,11 +628,29 @@ def test_who_waits_for_ever_is_told_at_once_that_redis_is_away(caplog, queue_nam
 
 
 def test_a_call_that_may_have_arrived_is_not_sent_again_when_its_number_may_be_forgotten(queue, task, monkeypatch):
-    monkeypatch.setattr("gqueue.producer.too_late_to_send_again", lambda waited_ms: True)
+    monkeypatch.setattr("gqueue.store.age.too_late_to_send_again", lambda waited_ms: True)
     put(queue, Unanswered(queue.store, arrives=True))
 
     with pytest.raises(gqueue.StoreUnavailable):
         task.enqueue(1)
+
+
+def test_a_call_that_may_have_arrived_is_sent_again_with_the_time_when_it_was_first(queue, task, monkeypatch):
+    store = put(queue, Unanswered(queue.store, arrives=True, fails=2))
+    monkeypatch.setattr("gqueue.producer.PAUSE_S", (0, 0))
+    enqueue, times = store.enqueue, []
+
+    def noted(*arguments, first_sent, **options):
+        times.append(first_sent)
+        return enqueue(*arguments, **options)
+
+    store.enqueue = noted
+    before = age.now()
+    task.enqueue(1)
+
+    assert times[0] is None
+    assert times[1] == times[2]
+    assert before <= times[1] <= age.now()
 
 
 def test_an_overtaken_lane_is_replaced(queue, task):

@@ -64,6 +64,7 @@ class Store(Protocol):
         ticket: Ticket | None = None,
         durable: Durability | None = None,
         meanwhile: Callable[[], None] | None = None,
+        first_sent: float | None = None,
         now_ms: int | None = None,
     ) -> Admission:
         """Admit *jobs*, or a prefix of them, in order.
@@ -79,6 +80,8 @@ class Store(Protocol):
             durable: wait until this holds of what was accepted, at most its time-out; the reply's *safety* tells.
             meanwhile: called when the call is on its way, before the answer is waited for; each time it is sent, and
                 not at all while that of many others is: it may call the store, for which connections must be left.
+            first_sent: of a call that may have arrived, when it was first sent, by `store.age.now`; sent again 5
+                minutes later it might be applied twice, so it is not sent.
 
         Raises:
             StaleCall: *call* is neither the next nor the last of the lane.

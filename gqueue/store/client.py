@@ -20,7 +20,7 @@ from redis.exceptions import RedisError
 from redis.exceptions import TimeoutError as NoReply
 
 from gqueue.errors import CallRefused, StoreFull, StoreUnavailable
-from gqueue.store import denied, patience
+from gqueue.store import age, denied, patience
 from gqueue.store import server as servers
 from gqueue.store.connection import MAX_LANES, Address, Argument, Lanes, LanesClosed, Link, NoneFree, Opening, pack
 from gqueue.store.links import WAIT_TIMEOUT_S, Links
@@ -86,27 +86,30 @@ class Client:
         receive: Callable[[Link], Any] | None = None,
         sent_on: Link | None = None,
         meanwhile: Callable[[], None] | None = None,
+        first_sent: float | None = None,
     ) -> Any:
         """Return the reply to a command, sent again while the server is away.
 
-        *parts* is the command; behind the *opening* of a script, its arguments. *job_ids* are for the error.
-        *receive* reads the reply, and may say more on the same connection; if that fails, all of it is done again.
-        A connection that owes one more reply then is left to it. *sent_on*: where the command was sent already.
+        *parts* is the command; behind the *opening* of a script, its arguments. *job_ids* are those of an enqueue, for
+        the error. *receive* reads the reply, and may say more on the same connection; if that fails, all of it is done
+        again. A connection that owes one more reply then is left to it. *sent_on*: where the command was sent already.
         *meanwhile*: called when it is sent, before the reply is read, unless too many others' are (`Lanes.run_aside`).
+        *first_sent*: when it was, if that was before (store.age).
 
         Raises:
-            StoreUnavailable: no answer for `retry_for`, or no connection was given back for so long, or the password
-                is refused, or the store is closed; AllBusy: no connection was free until the patience of the caller
-                was at its end.
+            StoreUnavailable: no answer for `retry_for`, or no connection was given back for so long, or it is too old
+                to be sent again, or the password is refused, or the store is closed; AllBusy: no connection was free
+                until the patience of the caller was at its end.
             StoreFull: Redis is at its maxmemory.
             StoreTooOld: at the first connection.
             CallRefused: for any other reason.
         """
         packed = b""
         links = self._links
-        began = time.monotonic()
+        began, since = time.monotonic(), age.now() if first_sent is None else first_sent
         deadline = began + self._retry_for
-        sent, redirects = False, 0
+        sent, redirects = first_sent is not None, 0
+        last: RedisError | None = None
         while True:
             link, opened, stale, sending = sent_on, sent_on is not None, sent_on is not None, False
             sent_on = None
@@ -126,14 +129,21 @@ class Client:
                         continue
                     if not stale:
                         self._open(links, link)
-                    opened = sending = True
+                    opened = True
+                    if sent and job_ids and age.too_old(since):  # what brings no jobs may be repeated at any time
+                        raise self._too_old(operation, since, last, job_ids)
+                    if sent and time.monotonic() >= max(deadline, began + BUSY_S):
+                        raise self._gave_up(links, operation, last, job_ids, sent) from last
+                    sending = True
                     link.send(packed)
                     sending = False
                 if meanwhile is not None:
+                    asked = time.monotonic()
                     lanes.run_aside(link, partial(patience.until, None, meanwhile))
+                    deadline += time.monotonic() - asked
                 reply = link.receive() if receive is None else receive(link)
             except RedisError as error:
-                fault = fault_of(error)
+                last, fault = error, fault_of(error)
                 if link is None:
                     pass
                 elif opened and fault in (Fault.FULL, Fault.FATAL, Fault.NO_SCRIPT) and not link.owes:
@@ -436,6 +446,16 @@ class Client:
                 f"{self._retry_for:g} s{maybe}. Last error: {cause}"
             )
         return StoreUnavailable(text, job_ids, sent)
+
+    def _too_old(
+        self, operation: str, since: float, error: Exception | None, job_ids: tuple[str, ...]
+    ) -> StoreUnavailable:
+        cause = f". Last error: {why(error)}" if error else ""
+        text = (
+            f"queue {self.queue!r}: {operation}: the call was sent {age.now() - since:.0f} s ago, and may have been "
+            f"carried out; by now Redis at {self.address.shown} might not know it again{cause}"
+        )
+        return StoreUnavailable(text, job_ids, True)
 
 
 _CLIENTS: "weakref.WeakSet[Client]" = weakref.WeakSet()

@@ -114,6 +114,7 @@ class MemoryStore:
         ticket: Ticket | None = None,
         durable: Durability | None = None,
         meanwhile: Callable[[], None] | None = None,
+        first_sent: float | None = None,
         now_ms: int | None = None,
     ) -> Admission:
         if durable is not None:

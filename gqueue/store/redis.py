@@ -122,6 +122,7 @@ class RedisStore:
         ticket: Ticket | None = None,
         durable: Durability | None = None,
         meanwhile: Callable[[], None] | None = None,
+        first_sent: float | None = None,
         now_ms: int | None = None,
     ) -> Admission:
         rules = self.rules
@@ -146,8 +147,8 @@ class RedisStore:
             arguments += (job.id, _float(job.priority), job.delay_ms or b"0", job.record)
         job_ids = tuple(job.id for job in jobs)
         if durable is not None:
-            return self._confirmed(arguments, lane, call, job_ids, durable, meanwhile)
-        reply = self._run("enqueue", arguments, LANE=lane, job_ids=job_ids, meanwhile=meanwhile)
+            return self._confirmed(arguments, lane, call, job_ids, durable, meanwhile, first_sent)
+        reply = self._run("enqueue", arguments, LANE=lane, job_ids=job_ids, meanwhile=meanwhile, first_sent=first_sent)
         if reply[0] == b"stale_call":
             raise StaleCall(lane, call)
         return replies.admission(reply[1])
@@ -160,6 +161,7 @@ class RedisStore:
         job_ids: tuple[str, ...],
         wanted: Durability,
         meanwhile: Callable[[], None] | None,
+        first_sent: float | None,
     ) -> Admission:
         key = self._keys("call:LANE", lane)
         if wanted.fsync not in self._confirms:
@@ -172,7 +174,13 @@ class RedisStore:
             self._confirms.add(wanted.fsync)
         receive = confirm.receiving(self.name, key, wanted, job_ids, int(REPLY_TIMEOUT_S * 500))
         admission: Admission | None = self._run(
-            "enqueue", arguments, LANE=lane, job_ids=job_ids, receive=receive, meanwhile=meanwhile
+            "enqueue",
+            arguments,
+            LANE=lane,
+            job_ids=job_ids,
+            receive=receive,
+            meanwhile=meanwhile,
+            first_sent=first_sent,
         )
         if admission is None:
             raise StaleCall(lane, call)
@@ -387,10 +395,11 @@ class RedisStore:
         job_ids: tuple[str, ...] = (),
         receive: Callable[[Link], Any] | None = None,
         meanwhile: Callable[[], None] | None = None,
+        first_sent: float | None = None,
         **owners: str,
     ) -> Any:
         opening = self._opening(name, **owners)
-        return self._client.call(name, arguments, opening, job_ids, receive, meanwhile=meanwhile)
+        return self._client.call(name, arguments, opening, job_ids, receive, None, meanwhile, first_sent)
 
     def _opening(self, name: str, **owners: str) -> Opening:
         opening = self._openings.get((name, *owners.values()))

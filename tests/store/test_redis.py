@@ -19,7 +19,7 @@ from attrs import evolve
 
 from gqueue.core.model import Left, NewJob, Settlement, State, Ticket, WhenFull, WorkerCall
 from gqueue.errors import CallRefused, LeaseLost, StoreFull, StoreTooOld, StoreUnavailable
-from gqueue.store import patience
+from gqueue.store import age, patience
 from gqueue.store.connection import Lanes, Link
 from gqueue.store.patience import AllBusy
 from gqueue.store.redis import RedisStore
@@ -80,6 +80,76 @@ def test_enqueue_whose_reply_was_lost_is_applied_once(open_redis: OpenStore, pro
 
     assert (reply.accepted, reply.taken, reply.depth) == (2, (), 2)
     assert store.stats().counters == {"enqueued": 2}
+
+
+def scripts_sent(proxy: Proxy) -> int:
+    return sum(request[0] == b"EVALSHA" for request in proxy.requests)
+
+
+def test_enqueue_that_was_sent_too_long_ago_is_not_sent_again_though_its_connection_broke_just_now(
+    open_redis: OpenStore, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
+):
+    store = open_redis(proxy.url)
+    store.stats()
+    slept_s = [0.0]
+    monkeypatch.setattr("gqueue.store.age._now", lambda: time.monotonic() + slept_s[0])
+    before = scripts_sent(proxy)
+
+    def rule(arguments: list[bytes]) -> str:
+        if arguments[0] != b"EVALSHA" or slept_s[0]:
+            return "pass"
+        slept_s[0] = 301  # the machine was suspended, and wakes up
+        return "lose reply"
+
+    proxy.rule = rule
+    with pytest.raises(StoreUnavailable, match=r"sent 301 s ago.*Last error: ConnectionError") as failed:
+        enqueue(store, "a")
+
+    assert (failed.value.may_be_in, failed.value.job_ids) == (True, ("a",))
+    assert scripts_sent(proxy) == before + 1
+
+
+def test_call_that_brings_no_jobs_is_repeated_however_old(
+    open_redis: OpenStore, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
+):
+    store = open_redis(proxy.url)
+    store.stats()
+    monkeypatch.setattr("gqueue.store.age.too_late_to_send_again", lambda waited_ms: True)
+    proxy.next("lose reply")
+
+    assert store.stats()
+
+
+def test_enqueue_that_was_sent_by_an_earlier_call_too_long_ago_is_not_sent(open_redis: OpenStore, proxy: Proxy):
+    store = open_redis(proxy.url)
+    store.stats()
+    before = scripts_sent(proxy)
+    job = NewJob("a", 0.0, 0, b"{}")
+    with pytest.raises(StoreUnavailable, match="301 s ago") as failed:
+        store.enqueue("l", 1, [job], when_full=WhenFull.REJECT, capacity=9, first_sent=age.now() - 301)
+
+    assert failed.value.may_be_in
+    assert scripts_sent(proxy) == before
+
+
+def test_age_is_by_the_clock_that_a_suspended_machine_does_not_stop():
+    assert age._now.args == (time.CLOCK_BOOTTIME,)
+    assert age.now() == pytest.approx(time.clock_gettime(time.CLOCK_BOOTTIME), abs=60)
+
+
+def test_call_whose_time_is_up_is_not_sent_again_though_its_connection_broke_just_now(
+    open_redis: OpenStore, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("gqueue.store.client.BUSY_S", 0.0)
+    store = open_redis(proxy.url, retry_for_ms=0)
+    store.stats()
+    before = scripts_sent(proxy)
+    proxy.next("lose reply")
+    with pytest.raises(StoreUnavailable, match="Last error: ConnectionError") as failed:
+        enqueue(store, "a")
+
+    assert failed.value.may_be_in
+    assert scripts_sent(proxy) == before + 1
 
 
 def test_lost_reply_is_cured_even_when_the_job_has_run_and_gone_meanwhile(open_redis: OpenStore, proxy: Proxy):
