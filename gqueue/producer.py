@@ -401,9 +401,17 @@ def _until(wait_ms: int | None) -> float | None:
 
 
 _of_this_process: "weakref.WeakSet[Producer]" = weakref.WeakSet()
+_forks = 0
+
+
+def this_process() -> tuple[int, int]:
+    """Return what tells this process from its ancestors: one that is dead may have had its id, as a daemon's parent."""
+    return os.getpid(), _forks
 
 
 def _end_in_child() -> None:
+    global _forks
+    _forks += 1
     # Under gevent the threads, and those who wait, are greenlets, which go on in the child.
     for producer in list(_of_this_process):
         producer.end_in_child()

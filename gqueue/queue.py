@@ -4,7 +4,6 @@ Decides settings, names and what an error tells; leaves sending and waiting to t
 threads and under gevent, and never patches. Constructing a queue does no I/O: it may stand in any module.
 """
 
-import os
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from datetime import timedelta
@@ -37,7 +36,7 @@ from gqueue.errors import BadSetting, DuplicateTask, DurabilityUnconfirmed, Queu
 from gqueue.failpoints import announce
 from gqueue.job import JobHandle, carried
 from gqueue.letters import DeadLetters
-from gqueue.producer import Batch, Producer
+from gqueue.producer import Batch, Producer, this_process
 from gqueue.store import open_store
 from gqueue.store.base import Store
 from gqueue.store.records import Records
@@ -128,7 +127,7 @@ class Queue:
         self.dead = DeadLetters(self)
         self._records = (self.settings, _records(self.settings))
         self._tasks: dict[str, Task[..., Any]] = {}
-        self._producers: dict[int, Producer] = {}
+        self._producers: dict[tuple[int, int], Producer] = {}
 
     @property
     def name(self) -> str:
@@ -326,10 +325,11 @@ class Queue:
 
     @property
     def producer(self) -> Producer:
-        """Return this process's part; a forked child starts anew. Kept by process id: no lock to be forked."""
-        producer = self._producers.get(os.getpid())
+        """Return this process's part; a forked child starts anew. Kept for each process: no lock to be forked."""
+        process = this_process()
+        producer = self._producers.get(process)
         if producer is None:
-            producer = self._producers.setdefault(os.getpid(), Producer(self.settings, self.open_store))
+            producer = self._producers.setdefault(process, Producer(self.settings, self.open_store))
         return producer
 
     @property
@@ -353,7 +353,7 @@ class Queue:
 
     def close(self) -> None:
         """Drop this process's connections and end its threads; the next use opens them anew."""
-        producer = self._producers.pop(os.getpid(), None)
+        producer = self._producers.pop(this_process(), None)
         if producer is not None:
             producer.close()
 

@@ -764,6 +764,21 @@ def test_a_forked_child_produces_on_lanes_and_connections_of_its_own(redis_url, 
     queue.close()
 
 
+def test_a_forked_child_that_has_the_id_of_a_dead_ancestor_enqueues(redis_url, queue_name):
+    queue = gqueue.Queue(queue_name, redis_url)
+    task = queue.task(add)
+    task.enqueue(0)
+    ancestor = os.getpid()
+
+    def child():
+        os.getpid = lambda: ancestor  # as the kernel may give it out again, once that one is dead
+        task.options(wait_timeout=5).enqueue(1)
+
+    assert in_child(child) == 0
+    assert queue.stats().depth == 2
+    queue.close()
+
+
 def test_a_child_that_is_forked_while_threads_enqueue_is_not_stuck(redis_url, queue_name):
     queue = gqueue.Queue(queue_name, redis_url)
     task = queue.task(add)
