@@ -1,30 +1,29 @@
 """Jobs of the caller's own, taken while the call before is under way."""
 
 import time
-from collections.abc import Iterator
 from typing import Generic, TypeVar
 
-from gqueue.core.producer import worth_taking_ahead
+from gqueue.core.producer import Chunks, worth_taking_ahead
 
 T = TypeVar("T")
 
 
 class Ahead(Generic[T]):
-    """*items* in order, of which the next may be taken before its turn; what that raises, it raises in its turn.
+    """*runs* in order, of which the next may be taken before its turn; what that raises, it raises in its turn.
 
     Not so what is no Exception: an interrupt is one of the call, too.
     """
 
-    def __init__(self, items: Iterator[T]) -> None:
-        self._items = items
-        self._next: list[T] = []
+    def __init__(self, runs: Chunks[T]) -> None:
+        self._runs = runs
+        self._next: list[list[T]] = []
         self._error: Exception | None = None
         self._took_ms = 0.0
 
     def __iter__(self) -> "Ahead[T]":
         return self
 
-    def __next__(self) -> T:
+    def __next__(self) -> list[T]:
         """Return the next."""
         if self._error is not None:
             raise self._error
@@ -39,8 +38,12 @@ class Ahead(Generic[T]):
         except Exception as error:  # noqa: BLE001 - StopIteration as well
             self._error = error
 
-    def _take(self) -> T:
+    def taken(self) -> int:
+        """Return how many jobs were taken of which no run has come yet."""
+        return sum(map(len, self._next)) + len(self._runs.beyond)
+
+    def _take(self) -> list[T]:
         began = time.monotonic()
-        item = next(self._items)
+        run = next(self._runs)
         self._took_ms = (time.monotonic() - began) * 1000
-        return item
+        return run

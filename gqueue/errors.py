@@ -70,18 +70,33 @@ class DurabilityUnconfirmed(GqueueError):
 
     `job_ids` are those jobs. `wanted` and `got` are in the words of `durable`, as in `replicas:2` and `replicas:1`;
     `admitted` holds the ids of all jobs of the batch that are in, in order. To wait again, enqueue them again under
-    the same ids: that adds nothing.
+    the same ids: that adds nothing. Of a batch, what came after them is not in: `left_out` jobs were taken from the
+    iterable, and if any were, it may have had more.
     """
 
     def __init__(
-        self, queue: str, job_ids: tuple[str, ...], wanted: str, got: str, admitted: tuple[str, ...] = ()
+        self,
+        queue: str,
+        job_ids: tuple[str, ...],
+        wanted: str,
+        got: str,
+        admitted: tuple[str, ...] = (),
+        left_out: int = 0,
     ) -> None:
         self.queue, self.job_ids, self.wanted, self.got, self.admitted = queue, job_ids, wanted, got, admitted
+        self.left_out = left_out
         which = f"job {job_ids[0]} is" if len(job_ids) == 1 else f"{len(job_ids)} jobs, from {job_ids[0]} on, are"
+        taken = "1 job was" if left_out == 1 else f"{left_out:,} jobs were"
+        rest = (
+            f" What came after them is not in: {taken} taken from the iterable and not sent, and no more was taken; "
+            "enqueue all of that as well."
+            if left_out
+            else ""
+        )
         super().__init__(
             f"queue {queue!r}: {which} in and will run, but not as safe as asked for: durable={wanted!r}, and within "
             f"durable_timeout there was {got!r}. A loss of the server now may lose them; "
-            "enqueue again under the same id to wait again."
+            f"enqueue again under the same id to wait again.{rest}"
         )
 
 

@@ -60,9 +60,10 @@ class Batch:
     """Jobs on their way in: one call's worth, of which a growing prefix is in.
 
     *meanwhile* is called while a call with them is under way, by who makes it: not in a task, whose calls others make.
+    *behind* tells how many jobs their caller has brought that are to follow.
     """
 
-    __slots__ = ("before", "durable", "jobs", "meanwhile", "rest")
+    __slots__ = ("before", "behind", "durable", "jobs", "meanwhile", "rest")
 
     def __init__(
         self,
@@ -70,9 +71,10 @@ class Batch:
         before: Sequence["JobHandle[Any]"] = (),
         durable: Durability | None = None,
         meanwhile: Callable[[], None] | None = None,
+        behind: Callable[[], int] | None = None,
     ) -> None:
         self.jobs = self.rest = jobs
-        self.before, self.durable, self.meanwhile = before, durable, meanwhile
+        self.before, self.durable, self.meanwhile, self.behind = before, durable, meanwhile, behind
 
     def admitted(self) -> tuple[str, ...]:
         """Return the ids of what is in, with what went in before this batch."""
@@ -358,7 +360,8 @@ class Producer:
         wanted = batch.durable
         if wanted is not None and reply.safety is not None and not wanted.met_by(reply.safety):
             ids = tuple(job.id for job in sent[:count])
-            raise DurabilityUnconfirmed(self.settings.name, ids, str(wanted), str(reply.safety), batch.admitted())
+            out = len(batch.rest) + (batch.behind() if batch.behind else 0)
+            raise DurabilityUnconfirmed(self.settings.name, ids, str(wanted), str(reply.safety), batch.admitted(), out)
 
     def _unavailable(self, error: StoreUnavailable, batch: Batch) -> StoreUnavailable:
         ids = tuple(job.id for job in batch.rest)

@@ -31,7 +31,7 @@ from gqueue.config import (
     to_wait_ms,
 )
 from gqueue.core.model import LONGEST_LEASE_MS, MOVE_LIMIT, Backoff, Rules, Stats, check_name
-from gqueue.core.producer import chunks
+from gqueue.core.producer import Chunks
 from gqueue.errors import BadSetting, DuplicateTask, DurabilityUnconfirmed, QueueFull, StoreFull, StoreUnavailable
 from gqueue.failpoints import announce
 from gqueue.job import JobHandle, carried
@@ -248,7 +248,8 @@ class Queue:
 
         Raises:
             QueueFull, StoreFull, StoreUnavailable, DurabilityUnconfirmed: `admitted` holds the ids of those that are
-                in. Any other error, also one of *jobs* itself, has a note that tells how many are.
+                in. What comes after those that it is about was not sent, be it taken from *jobs* or not. Any other
+                error, also one of *jobs* itself, has a note that tells how many are.
         """
         policy = None if when_full is None else to_when_full(when_full)
         if policy is None and wait_timeout is not None:
@@ -265,11 +266,11 @@ class Queue:
         producer = self.producer
         try:
             own = map(self._check_own, jobs)
-            runs = Ahead(chunks(own, lambda job: len(job.new.record), attrgetter("terms")))
+            runs = Ahead(Chunks(own, lambda job: len(job.new.record), attrgetter("terms")))
             for run in runs:
                 prepared_policy, prepared_ms, prepared_durable = run[0].terms
                 wanted = prepared_durable if durable is None else safe
-                batch = Batch([job.new for job in run], before=handles, durable=wanted, meanwhile=runs.take)
+                batch = Batch([job.new for job in run], handles, wanted, runs.take, runs.taken)
                 if policy is None:
                     producer.admit(batch, prepared_policy, prepared_ms)
                 else:

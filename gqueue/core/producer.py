@@ -3,9 +3,9 @@
 Leaves who is admitted to `admission`, and the waiting itself to `gqueue.line`.
 """
 
-from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from enum import Enum
-from typing import TypeVar
+from typing import Generic, TypeVar
 
 from gqueue.core.admission import policy_inside_task
 from gqueue.core.model import MOVE_BYTES, MOVE_LIMIT, Admission, Place, WhenFull
@@ -73,26 +73,38 @@ def refusal(asked: WhenFull, wait_ms: int | None, *, served_here: bool) -> str:
     return f"no room came within {(wait_ms or 0) / 1000:g} s (wait_timeout)"
 
 
-def chunks(jobs: Iterable[T], size: Callable[[T], int], alike: Callable[[T], Hashable]) -> Iterator[list[T]]:
-    """Cut *jobs* into runs, in order, that one call carries: 500 jobs and 2 MiB, unless one alone is larger.
+class Chunks(Generic[T]):
+    """*jobs* cut into runs, in order, that one call carries: 500 jobs and 2 MiB, unless one alone is larger.
 
-    Takes no more of *jobs* than the run at hand, and one.
+    Takes no more of *jobs* than the run at hand, and one: *beyond* holds what was taken, and is in no run yet.
 
     Args:
         size: bytes of a job's record.
         alike: what must be equal among the jobs of a call: their policy.
     """
-    run: list[T] = []
-    bytes_in_run, kind = 0, None
-    for job in jobs:
-        its_size, its_kind = size(job), alike(job)
-        if run and (len(run) == SEND_JOBS or bytes_in_run + its_size > SEND_BYTES or its_kind != kind):
-            yield run
-            run, bytes_in_run = [], 0
-        run.append(job)
-        bytes_in_run, kind = bytes_in_run + its_size, its_kind
-    if run:
-        yield run
+
+    def __init__(self, jobs: Iterable[T], size: Callable[[T], int], alike: Callable[[T], Hashable]) -> None:
+        self._jobs, self._size, self._alike = iter(jobs), size, alike
+        self.beyond: list[T] = []
+
+    def __iter__(self) -> "Chunks[T]":
+        return self
+
+    def __next__(self) -> list[T]:
+        """Return the next run."""
+        run, size, alike = self.beyond, self._size, self._alike
+        bytes_in_run, kind = sum(map(size, run)), alike(run[0]) if run else None
+        for job in self._jobs:
+            its_size, its_kind = size(job), alike(job)
+            if run and (len(run) == SEND_JOBS or bytes_in_run + its_size > SEND_BYTES or its_kind != kind):
+                self.beyond = [job]
+                return run
+            run.append(job)
+            bytes_in_run, kind = bytes_in_run + its_size, its_kind
+        self.beyond = []
+        if not run:
+            raise StopIteration
+        return run
 
 
 def worth_taking_ahead(took_ms: float) -> bool:

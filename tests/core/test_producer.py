@@ -9,8 +9,8 @@ from gqueue.core.model import LANE_MS, MOVE_BYTES, MOVE_LIMIT, Admission, Place,
 from gqueue.core.producer import (
     SEND_BYTES,
     SEND_JOBS,
+    Chunks,
     Step,
-    chunks,
     first_in_line,
     next_step,
     policy,
@@ -26,7 +26,7 @@ jobs = st.lists(st.tuples(sizes, st.sampled_from("ab")), max_size=12)
 
 
 def cut(of):
-    return list(chunks(of, lambda job: job[0], lambda job: job[1]))
+    return list(Chunks(of, lambda job: job[0], lambda job: job[1]))
 
 
 @given(jobs)
@@ -56,6 +56,29 @@ def test_only_of_who_brings_jobs_quickly_more_are_taken_before_the_answer_is_the
     assert not worth_taking_ahead(51)
 
 
+@given(jobs)
+def test_what_was_taken_is_in_a_run_or_known_to_be_in_none_yet(of):
+    source = iter(of)
+    runs, in_runs = Chunks(source, lambda job: job[0], lambda job: job[1]), 0
+    for run in runs:
+        in_runs += len(run)
+        assert in_runs + len(runs.beyond) == len(of) - source.__length_hint__()
+
+
+def test_what_was_taken_before_the_jobs_failed_is_in_no_run():
+    def source():
+        yield 1, "a"
+        yield 1, "b"
+        raise LookupError
+
+    runs = Chunks(source(), lambda job: job[0], lambda job: job[1])
+
+    assert next(runs) == [(1, "a")]
+    with pytest.raises(LookupError):
+        next(runs)
+    assert runs.beyond == [(1, "b")]
+
+
 def test_runs_take_no_more_of_the_jobs_than_they_need():
     taken = []
 
@@ -64,7 +87,7 @@ def test_runs_take_no_more_of_the_jobs_than_they_need():
             taken.append(number)
             yield 1, "a"
 
-    next(chunks(source(), lambda job: job[0], lambda job: job[1]))
+    next(Chunks(source(), lambda job: job[0], lambda job: job[1]))
 
     assert len(taken) == SEND_JOBS + 1
 

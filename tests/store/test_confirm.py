@@ -1,5 +1,6 @@
 """Enqueuing until replicas and disks have it: real replicas, stopped ones, servers that cannot tell."""
 
+import math
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -131,6 +132,41 @@ def test_batch_ends_with_the_first_round_trip_that_is_not_confirmed(pair: Pair, 
     task.queue.enqueue_many(jobs, durable="replicas:1", durable_timeout=10)
     assert pair.has(pair.replica, "j1499")
     assert task.queue.stats().depth == 1_500
+
+
+@pytest.mark.parametrize(("quick_ms", "left_out"), [(math.inf, 501), (-1, 1)])
+def test_unconfirmed_batch_tells_what_was_taken_and_is_not_in(
+    pair: Pair, note: Any, monkeypatch: pytest.MonkeyPatch, quick_ms: float, left_out: int
+):
+    monkeypatch.setattr("gqueue.core.producer.QUICK_MS", quick_ms)
+    task = note(pair.master.url)
+    taken = []
+    source = (taken.append(n) or task.job(n) for n in range(1_200))
+    with pytest.raises(DurabilityUnconfirmed) as caught:
+        task.queue.enqueue_many(source, durable="replicas:2", durable_timeout=0.1)
+
+    assert caught.value.left_out == left_out == len(taken) - 500
+    said = "1 job was" if left_out == 1 else "501 jobs were"
+    assert f"What came after them is not in: {said} taken from the iterable and not sent" in str(caught.value)
+
+
+def test_unconfirmed_batch_of_which_all_is_in_says_no_more(pair: Pair, note: Any):
+    task = note(pair.master.url)
+    with pytest.raises(DurabilityUnconfirmed) as caught:
+        task.queue.enqueue_many([task.job(n) for n in range(3)], durable="replicas:2", durable_timeout=0.1)
+
+    assert caught.value.left_out == 0
+    assert "What came after" not in str(caught.value)
+
+
+def test_unconfirmed_part_of_a_call_tells_of_the_rest(pair: Pair, note: Any):
+    task = note(pair.master.url, capacity=2)
+    with pytest.raises(DurabilityUnconfirmed) as caught:
+        task.queue.enqueue_many(
+            [task.job(n) for n in range(3)], when_full="reject", durable="replicas:2", durable_timeout=0.1
+        )
+
+    assert (len(caught.value.job_ids), caught.value.left_out) == (2, 1)
 
 
 def test_queue_says_it_for_all_its_jobs_and_a_job_may_say_otherwise(pair: Pair, note: Any):
