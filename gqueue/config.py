@@ -34,7 +34,10 @@ MAX_SECONDS = 10 * 365 * 86_400.0
 Seconds = float | timedelta
 
 
-URL_FORM = "redis://[[user]:password@]host[:port][/db], rediss://... for TLS, or unix://[:password@]/path?db=0"
+URL_FORM = (
+    "redis://[[user]:password@]host[:port][/db], rediss://... for TLS, unix://[:password@]/path?db=0, or "
+    "redis+sentinel://host,host.../SERVICE[/db]"
+)
 SENTINEL_FORM = "redis+sentinel://[[user]:password@]host[:26379],host[:26379].../SERVICE[/db], or rediss+sentinel://..."
 SENTINEL_PORT = 26379
 
@@ -63,7 +66,7 @@ def check_url(url: object, source: str = "") -> str:
         return url
     wrong = _wrong_in(url)
     if wrong:
-        form = SENTINEL_FORM if is_of_sentinels(url) else f"{URL_FORM}, embedded: or memory:"
+        form = SENTINEL_FORM if is_of_sentinels(url) else f"{URL_FORM}; or embedded: or memory:"
         raise BadSetting(
             f"{masked(url)}{source} is no URL of a Redis server: {wrong}; expected {form}; "
             "special characters of a password are written as %XX"

@@ -317,10 +317,12 @@ class Queue:
 
     def purge(self) -> None:
         """Drop the jobs that wait (ready and scheduled), the least urgent first; running ones go on."""
-        rounds = carried(self.store.stats).depth // MOVE_LIMIT + 1  # bounded: producers may be as fast
-        for _ in range(rounds):
-            if carried(partial(self.store.purge, MOVE_LIMIT)) == 0:
+        purge = partial(self.store.purge, MOVE_LIMIT)
+        left = carried(purge)
+        for _ in range(left // MOVE_LIMIT + 1):  # bounded: producers may be as fast
+            if left == 0:
                 break
+            left = carried(purge)
 
     # This process's part.
 

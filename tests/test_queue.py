@@ -2,6 +2,7 @@
 
 import math
 import os
+import re
 import threading
 import time
 from datetime import timedelta
@@ -11,6 +12,7 @@ import pytest
 import gqueue
 from gqueue.core.model import Admission, NewJob
 from gqueue.store import age
+from gqueue.store.acl import rules
 from gqueue.store.codec import decode_record
 from gqueue.store.connection import MAX_LANES
 from tests.hand import Hand
@@ -151,6 +153,12 @@ def test_a_url_that_is_none_is_refused_and_its_password_not_shown(url, why):
 )
 def test_a_url_of_the_right_form_is_taken_without_asking_anybody(url):
     assert gqueue.Queue("reports", url).url == url
+
+
+@pytest.mark.parametrize("kind", ["redis", "rediss", "unix", "redis+sentinel", "embedded", "memory"])
+def test_a_refused_url_tells_every_kind_there_is(kind):
+    with pytest.raises(gqueue.BadSetting, match=f"expected .*{re.escape(kind)}:"):
+        gqueue.Queue("reports", "localhost")
 
 
 @pytest.mark.parametrize("variable", ["GQUEUE_REDIS_URL", "REDIS_URL"])
@@ -465,6 +473,15 @@ def test_purge_drops_more_than_a_call_can(make_queue):
     queue.purge()
 
     assert queue.stats().depth == 0
+
+
+def test_who_may_not_purge_is_told_so_of_this(server, queue_name):
+    with server.client() as client:
+        client.execute_command("ACL", "SETUSER", "vic", "on", ">pw", *rules([queue_name], ["worker"], selective=False))
+    queue = gqueue.Queue(queue_name, f"unix://vic:pw@{server.socket}")
+    with pytest.raises(gqueue.CallRefused, match="refused purge: "):
+        queue.purge()
+    queue.close()
 
 
 @pytest.mark.parametrize("job_id", ["", "a b", None, "x" * 101])

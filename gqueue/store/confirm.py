@@ -15,10 +15,13 @@ from redis import exceptions
 from gqueue.core.durability import Durability, Safety
 from gqueue.core.model import LANE_MS, Admission
 from gqueue.errors import DurabilityUnsupported
-from gqueue.store import replies
+from gqueue.store import denied, replies
 from gqueue.store.connection import Argument, Link, pack
 from gqueue.store.outage import Fault, fault_of
 from gqueue.store.server import Server
+
+_OF_PRODUCERS = ("+pexpire", "+wait")
+"""What `gqueue acl` prints for a producer; WAITAOF is not there, since servers before 7.2 do not know it."""
 
 
 def checking(queue: str, key: bytes, wanted: Durability, server: Callable[[], Server | None]) -> Callable[[Link], None]:
@@ -33,7 +36,7 @@ def checking(queue: str, key: bytes, wanted: Durability, server: Callable[[], Se
             if isinstance(answer, exceptions.ResponseError):
                 if _passes(answer):
                     raise answer
-                raise DurabilityUnsupported(queue, str(wanted), _why(answer, server()))
+                raise DurabilityUnsupported(queue, str(wanted), _why(answer, queue, server()))
 
     return receive
 
@@ -66,7 +69,7 @@ def receiving(
                     if _passes(answer):  # as if the reply had been lost: the call was carried out
                         raise exceptions.TimeoutError(f"no answer whether {wanted} has it: {answer}")
                     ids = tuple(job_ids[: admission.accepted])
-                    raise DurabilityUnsupported(queue, str(wanted), _why(answer, None), ids)
+                    raise DurabilityUnsupported(queue, str(wanted), _why(answer, queue, None), ids)
             if first and answers[0] == 0:  # the record of the call is gone, and what else
                 return evolve(admission, safety=found)
             found, first = _safety(answers[-1]), ()
@@ -104,10 +107,14 @@ def _passes(error: exceptions.ResponseError) -> bool:
     return "replica instances" in str(error) or fault_of(error) in (Fault.AWAY, Fault.MOVED)
 
 
-def _why(error: exceptions.ResponseError, server: Server | None) -> str:
+def _why(error: exceptions.ResponseError, queue: str, server: Server | None) -> str:
     text = " ".join(str(error).split())
     if "unknown command" in text:
         return f"the server{f' is {server} and' if server else ''} has no WAITAOF, which came with Redis 7.2 and Valkey"
     if "appendonly" in text:
         return "the server writes no append-only file: set appendonly to yes"
-    return text
+    lacks = denied.lacking(text, "enqueue", queue)
+    if not lacks:
+        return text
+    advice = f", see `gqueue acl --queue {queue} --role producer`" if lacks in _OF_PRODUCERS else ""
+    return f"{text}; the ACL of the user lacks {lacks}{advice}"

@@ -68,7 +68,7 @@ def test_what_was_taken_is_in_a_run_or_known_to_be_in_none_yet(of):
 def test_what_was_taken_before_the_jobs_failed_is_in_no_run():
     def source():
         yield 1, "a"
-        yield 1, "b"
+        yield from [(1, "b")] * 2
         raise LookupError
 
     runs = Chunks(source(), lambda job: job[0], lambda job: job[1])
@@ -76,7 +76,7 @@ def test_what_was_taken_before_the_jobs_failed_is_in_no_run():
     assert next(runs) == [(1, "a")]
     with pytest.raises(LookupError):
         next(runs)
-    assert runs.beyond == [(1, "b")]
+    assert runs.beyond == [(1, "b")] * 2
 
 
 def test_runs_take_no_more_of_the_jobs_than_they_need():

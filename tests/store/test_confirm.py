@@ -214,6 +214,17 @@ def test_rights_of_a_producer_are_enough(pair: Pair, note: Any, queue_name: str)
     assert pair.has(pair.replica, job.id)
 
 
+@pytest.mark.parametrize("lacks", ["pexpire", "wait"])
+def test_right_that_is_missing_is_named(server: Server, note: Any, queue_name: str, lacks: str):
+    with server.client() as client:
+        rights = [*rules([queue_name], ["producer"], selective=False), f"-{lacks}"]
+        client.execute_command("ACL", "SETUSER", "bea", "reset", "on", ">pw", *rights)
+    task = note(f"unix://bea:pw@{server.socket}")
+    advice = rf"lacks \+{lacks}, see `gqueue acl --queue {queue_name} --role producer`"
+    with pytest.raises(DurabilityUnsupported, match=advice):
+        task.options(durable="replicas:1").enqueue(1)
+
+
 # Settings.
 
 
@@ -352,7 +363,9 @@ def test_disk_and_replicas_are_both_read_from_the_answer(note: Any):
 
 def test_user_who_may_not_wait_is_told_so_before_anything_is_enqueued(note: Any):
     with says({b"WAIT": [b"-NOPERM this user has no permissions to run the 'wait' command\r\n"]}) as fake:
-        with pytest.raises(DurabilityUnsupported, match="'wait' command; nothing was enqueued"):
+        with pytest.raises(
+            DurabilityUnsupported, match=r"'wait' command; the ACL .* lacks \+wait, see .*; nothing was enqueued"
+        ):
             note(fake.url).options(durable="replicas:1").enqueue(1)
         assert sent(fake, b"EVALSHA") == 0
 
