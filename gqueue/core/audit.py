@@ -15,9 +15,13 @@ from attrs import frozen
 
 from gqueue.core.model import LONGEST_LEASE_MS
 from gqueue.core.order import member
+from gqueue.core.retry import MAX_DELAY_MS
 
 IMPOSSIBLE_SEQUENCE = 2**51
 """No queue has given so many: a record or a place whose number reaches it was damaged, and is no reason to count on."""
+
+NAMELESS = "running:"
+"""The jobs of a worker without a name: no key of a queue, but a script would derive it from such a one."""
 
 _LARGEST = 2**53
 _BEYOND = {"sequence": IMPOSSIBLE_SEQUENCE, "places": IMPOSSIBLE_SEQUENCE, "lease": LONGEST_LEASE_MS + 1}
@@ -37,6 +41,8 @@ class Flaw(Enum):
     WRONG_SEQUENCE = "wrong_sequence"
     BAD_CLAIM = "bad_claim"
     BAD_LETTER = "bad_letter"
+    BAD_NUMBER = "bad_number"
+    WRONG_TIME = "wrong_time"
     NO_LETTER = "no_letter"
     NO_INDEX = "no_index"
     WRONG_LIST = "wrong_list"
@@ -70,6 +76,8 @@ REPAIRS: Mapping[Flaw, str] = {
     Flaw.WRONG_SEQUENCE: "remove it; the job keeps the place that its record names",
     Flaw.BAD_CLAIM: "write it anew, as claimed now",
     Flaw.BAD_LETTER: "keep what is there as a letter of reason bad_record",
+    Flaw.BAD_NUMBER: "count it as 0, a time as now; the rest of the letter stays",
+    Flaw.WRONG_TIME: "score it by the time in its letter",
     Flaw.NO_LETTER: "remove it: there is no letter",
     Flaw.NO_INDEX: "list it again",
     Flaw.WRONG_LIST: "list it where its reason belongs",
@@ -130,8 +138,8 @@ class JobSeen(NamedTuple):
 
     *walk* is the key in which it was met (`jobs`, `running:w1`), *name* the element of it, *present* whether that
     still stands. *record* is "" (none), ok or damaged (its head: `sequence` and `rank` are then 0). *letter* is
-    None, its reason, or "" if it was damaged. Scores are None where it does not stand; `attempts` and `crashes` are
-    as written.
+    None, its reason, or "" if it was damaged; *numbers* are its failures, crashes and when it died. Scores are None
+    where it does not stand; `attempts` and `crashes` are as written. *now_ms* is that moment.
     """
 
     walk: str
@@ -151,6 +159,8 @@ class JobSeen(NamedTuple):
     shed: float | None = None
     attempts: str | None = None
     crashes: str | None = None
+    numbers: tuple[float, ...] = ()
+    now_ms: float = 0.0
 
 
 class WorkerSeen(NamedTuple):
@@ -265,7 +275,7 @@ def _judge_record(seen: JobSeen, record_is_readable: bool) -> list[Finding]:
         if score is not None and score != seen.rank:
             text = f"its score in {kind} is {score!r}, its rank {seen.rank!r}"
             found.append(_of_job(seen, Flaw.WRONG_RANK, text))
-    if seen.scheduled is not None and not math.isfinite(seen.scheduled):
+    if seen.scheduled is not None and (seen.scheduled == -math.inf or _is_beyond(seen.scheduled, seen)):
         found.append(_of_job(seen, Flaw.NEVER_DUE, f"it is due at {seen.scheduled!r}"))
     return found
 
@@ -282,8 +292,18 @@ def _judge_letter(seen: JobSeen) -> list[Finding]:
     if not listed:
         return [_of_job(seen, Flaw.NO_INDEX, "neither dead nor shed lists it")]
     if listed != belongs:
-        return [_of_job(seen, Flaw.WRONG_LIST, f"died as {seen.letter}, listed in {', '.join(listed)}")]
+        return [_of_job(seen, Flaw.WRONG_LIST, f"died as {_short(seen.letter)}, listed in {', '.join(listed)}")]
+    died_ms, listed_ms = seen.numbers[2], getattr(seen, belongs[0])
+    if max(seen.numbers[:2]) >= _LARGEST or _is_beyond(died_ms, seen):
+        return [_of_job(seen, Flaw.BAD_NUMBER, f"failures, crashes and time are {_numbers(seen.numbers)}")]
+    if listed_ms != died_ms:
+        return [_of_job(seen, Flaw.WRONG_TIME, f"died at {_numbers([died_ms])}, listed at {_numbers([listed_ms])}")]
     return []
+
+
+def _is_beyond(time_ms: float, seen: JobSeen) -> bool:
+    """Return whether *time_ms* is further ahead than gqueue takes any: nothing is due, or has died, there."""
+    return time_ms > seen.now_ms + MAX_DELAY_MS
 
 
 def judge_worker(seen: WorkerSeen, *, now_ms: float, lease_ms: float | None) -> list[Finding]:
@@ -294,6 +314,10 @@ def judge_worker(seen: WorkerSeen, *, now_ms: float, lease_ms: float | None) -> 
         name = "" if key.startswith("running:") else worker
         return Finding(flaw, key, name, text, REPAIRS[flaw], worker=worker)
 
+    if not worker:
+        kept = {"workers": seen.until_ms, "lapsed": seen.lapsed_ms, "calls": seen.call, "asked": seen.asked}
+        said = "no worker is without a name"
+        return [found(Flaw.NO_WORKER, key, said) for key, value in kept.items() if value is not None]
     if registered and seen.lapsed_ms is not None:
         return [found(Flaw.TWO_LEASES, "workers", "it is registered and fenced")]
     findings = []
@@ -329,6 +353,9 @@ def judge_key(seen: KeySeen) -> list[Finding]:
     """Return what is wrong with a key as a whole."""
     if seen.type == "none":
         return []
+    if seen.key == NAMELESS:
+        text = f"a {seen.type}: no worker is without a name, and could give back or settle what it holds"
+        return [Finding(Flaw.UNKNOWN_KEY, seen.key, "", text, "delete it: its jobs go back to ready")]
     if not seen.wanted:
         return [Finding(Flaw.UNKNOWN_KEY, seen.key, "", f"a {seen.type}: no key that this version of gqueue knows", "")]
     if seen.type != seen.wanted:
@@ -400,6 +427,10 @@ def _walked_worker(seen: JobSeen) -> str:
 
 def _is_counter(text: str | None) -> bool:
     return text is not None and bool(_WHOLE.fullmatch(text)) and 0 <= int(text) < _LARGEST
+
+
+def _numbers(values: Sequence[float]) -> str:
+    return ", ".join(f"{value:.16g}" for value in values)
 
 
 def _short(value: object) -> str:

@@ -16,6 +16,7 @@ from attrs import evolve
 
 from gqueue.core.audit import (
     IMPOSSIBLE_SEQUENCE,
+    NAMELESS,
     Finding,
     Flaw,
     Held,
@@ -98,7 +99,7 @@ class Audit:
         self._largest = max(largest, 256)
         yield from self._walk_workers()
         yield from self._walk("jobs")
-        for worker in sorted({*self._names("workers"), *self._names("lapsed"), *self._lost}):
+        for worker in sorted({*self._names("workers"), *self._names("lapsed"), *self._lost} - {""}):
             yield from self._walk("running:WORKER", worker)
         for kind in ("ready", "suspects", "scheduled", "dead:jobs", "dead", "shed"):
             yield from self._walk(kind)
@@ -134,7 +135,7 @@ class Audit:
             owners.update(itertools.islice(running, MOST_LOST - len(owners)))
             yield from self._page(names, self._judge_keys, self._mend_key)
         if not self.stopped:
-            self._lost = sorted(owners - {*self._names("workers"), *self._names("lapsed")})
+            self._lost = sorted(owners - {*self._names("workers"), *self._names("lapsed"), ""})
 
     def _judge_keys(self, names: Sequence[str]) -> list[Finding]:
         seen = self._run("audit_keys", [*names])
@@ -147,6 +148,9 @@ class Audit:
 
     def _mend_key(self, findings: Sequence[Finding]) -> None:
         for finding in findings:
+            if finding.key == NAMELESS:
+                self._run("repair_key", [NAMELESS, "none", 0])
+                continue
             kind = self._kind_of(finding.key)
             ttl_ms: Argument = b""
             if kind in EXPIRING:
@@ -184,8 +188,8 @@ class Audit:
         seen: list[JobSeen] = []
         while len(seen) < len(names):
             left = names[len(seen) :]
-            rows = self._run("audit_jobs", [walk, len(self._lost), *self._lost, *left])
-            seen += [_job_seen(walk, name, row) for name, row in zip(left, rows, strict=False)]
+            now_ms, *rows = self._run("audit_jobs", [b"", walk, len(self._lost), *self._lost, *left])
+            seen += [_job_seen(walk, name, row, float(now_ms)) for name, row in zip(left, rows, strict=False)]
         return seen
 
     def _note_sequences(self, seen: Iterable[JobSeen]) -> None:
@@ -344,9 +348,9 @@ def is_readable(entry: bytes) -> bool:
     return abs(rank) != float("inf")
 
 
-def _job_seen(walk: str, name: str, row: Sequence[Any]) -> JobSeen:
+def _job_seen(walk: str, name: str, row: Sequence[Any], now_ms: float) -> JobSeen:
     record, sequence, rank, ready, suspects, scheduled, letter, letter_sequence, dead, shed = row[:10]
-    attempts, crashes, _cancels, _progress, _stands, runs = row[10:]
+    attempts, crashes, _cancels, _progress, _stands, runs, numbers = row[10:]
     return JobSeen(
         walk,
         name,
@@ -370,6 +374,8 @@ def _job_seen(walk: str, name: str, row: Sequence[Any]) -> JobSeen:
         _score(shed),
         _text(attempts),
         _text(crashes),
+        tuple(map(float, numbers.split())) if numbers else (),
+        now_ms,
     )
 
 

@@ -53,12 +53,15 @@ class Keys:
         self.done = self.prefix + DONE.encode()
         self._fixed = {kind: self.prefix + kind.encode() for kind in KINDS if not is_a_family(kind)}
 
-    def __call__(self, kind: str, owner: str = "") -> bytes:
-        """Return the key of *kind*; *owner* is the id that stands for the capitals of a family."""
+    def __call__(self, kind: str, owner: str | None = None) -> bytes:
+        """Return the key of *kind*; *owner* is the id that stands for the capitals of a family.
+
+        Only of what expires it may be "": the outcome of a job without an id, which damage makes, is a key.
+        """
         fixed = self._fixed.get(kind)
         if fixed is not None:
             return fixed
-        if kind not in KINDS or not owner:
+        if kind not in KINDS or owner is None or not (owner or kind in EXPIRING):
             raise KeyError(f"{kind} (owner {owner!r}) names no key of a queue")
         return self.prefix + f"{kind.partition(':')[0]}:{owner}".encode("utf-8", "surrogateescape")
 
@@ -69,9 +72,9 @@ class Keys:
         rest = key[len(self.prefix) :].decode("utf-8", "surrogateescape")
         if rest in KINDS and not is_a_family(rest):
             return rest, ""
-        head, _, owner = rest.partition(":")
+        head, colon, owner = rest.partition(":")
         for kind in KINDS:
-            if is_a_family(kind) and kind.partition(":")[0] == head and owner:
+            if is_a_family(kind) and kind.partition(":")[0] == head and colon and (owner or kind in EXPIRING):
                 return kind, owner
         raise KeyError(f"{key!r} is of no kind that a queue has")
 

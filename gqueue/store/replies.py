@@ -5,6 +5,7 @@ somebody damaged must not stop the others: a counter that is none is 0, and an i
 (`surrogateescape`), and sent back as it was (`connection.pack`).
 """
 
+import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -14,12 +15,11 @@ from gqueue.store.codec import BadRecord, state_of
 LARGEST = 2**53
 """A counter is smaller: Lua counts in doubles."""
 
-LATEST_MS = 253_402_300_799_999
-"""The end of the year 9999, the last that Python's datetime has."""
-
 _ASKED = {what.value.encode(): what for what in Ask}
 _LEFT = {left.value.encode(): left for left in Left}
 _STATES = {state.value.encode(): state for state in State}
+_LETTER = re.compile(rb"(\S+) (\d+) (\d+) (\d+)")
+_LATEST_MS = 253_402_300_799_999  # the year 9999, with which Python's datetime ends
 _REASONS = {reason.value.encode(): reason for reason in Reason}
 
 
@@ -107,21 +107,19 @@ def stats(reply: Sequence[Any]) -> Stats:
 
 
 def letters(found: Sequence[Any]) -> tuple[Letter, ...]:
-    """Read {id, letter, ...}; a letter that was damaged is told as one of a bad record."""
+    """Read {id, letter, ...}; a letter that was damaged is told as one of a bad record, and a number in it as 0."""
     return tuple(_letter(text(job_id), letter) for job_id, letter in _groups(found, 2))
 
 
 def _letter(job_id: str, written: bytes) -> Letter:
     head, _, rest = written.partition(b"\n")
     report, _, entry = rest.partition(b"\n")
-    try:
-        reason, *numbers = head.split(b" ")
-        failures, crashes, died_at_ms = map(int, numbers)
-        if not (0 <= failures < LARGEST and 0 <= crashes < LARGEST and 0 <= died_at_ms <= LATEST_MS):
-            raise ValueError(head)
-        return Letter(job_id, _REASONS[reason], died_at_ms, failures, crashes, report, record_of(entry))
-    except (ValueError, KeyError):
+    parts = _LETTER.fullmatch(head)
+    if parts is None or parts[1] not in _REASONS:
         return Letter(job_id, Reason.BAD_RECORD, 0, 0, 0, b"", written)
+    failures, crashes, died_at_ms = map(count, parts.groups()[1:])
+    died_at_ms = died_at_ms if died_at_ms <= _LATEST_MS else 0
+    return Letter(job_id, _REASONS[parts[1]], died_at_ms, failures, crashes, report, record_of(entry))
 
 
 def texts(found: Sequence[bytes]) -> tuple[str, ...]:

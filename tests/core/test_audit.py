@@ -95,6 +95,7 @@ def jobs_seen(snapshot):
                 shed=letter[0] if letter and shed else None,
                 attempts=str(snapshot["attempts"][job]) if job in snapshot["attempts"] else None,
                 crashes=str(snapshot["crashes"][job]) if job in snapshot["crashes"] else None,
+                numbers=(letter[2], letter[3], letter[0]) if letter else (),
             )
 
 

@@ -6,11 +6,13 @@ import threading
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from redis.exceptions import ResponseError
 
 from gqueue.core.audit import Flaw, places_of
 from gqueue.core.model import NewJob, Rules, Settlement, State, WhenFull
 from gqueue.errors import BadSetting
 from gqueue.store.audit import Audit, audit, is_readable
+from gqueue.store.keys import KINDS, is_a_family
 from gqueue.store.memory import MemoryStore
 from gqueue.store.redis import RedisStore
 from tests.conftest import wait_until
@@ -105,6 +107,8 @@ DAMAGES = {
     "running twice": ([("HSET", "running:w1", "r", "1 1")], [(Flaw.TWO_PLACES, "jobs", "r")]),
     "wrong rank": ([("ZADD", "ready", 7, SEQ + "a")], [(Flaw.WRONG_RANK, "jobs", "a")]),
     "never due": ([("ZADD", "scheduled", "+inf", "s")], [(Flaw.NEVER_DUE, "jobs", "s")]),
+    "due in the year 287,000": ([("ZADD", "scheduled", 9 * 10**15, "s")], [(Flaw.NEVER_DUE, "jobs", "s")]),
+    "due at 1e300": ([("ZADD", "scheduled", 1e300, "s")], [(Flaw.NEVER_DUE, "jobs", "s")]),
     "unreadable record": ([("HSET", "jobs", "a", SEQ + "0 {")], [(Flaw.BAD_RECORD, "jobs", "a")]),
     "sequence beyond all": (
         [("HSET", "jobs", "a", "fffffffffffff0 {}"), ("ZREM", "ready", SEQ + "a")],
@@ -125,6 +129,15 @@ DAMAGES = {
     "letter listed as shed": ([("ZADD", "shed", 1, "d"), ("ZREM", "dead", "d")], [(Flaw.WRONG_LIST, "dead:jobs", "d")]),
     "letter listed twice": ([("ZADD", "shed", 1, "d")], [(Flaw.WRONG_LIST, "dead:jobs", "d")]),
     "letter's head": ([("HSET", "dead:jobs", "d", "what?")], [(Flaw.BAD_LETTER, "dead:jobs", "d")]),
+    "letter of the year 3,170,843": (
+        [("HSET", "dead:jobs", "d", LETTER.replace("1000", "9" * 17)), ("ZADD", "dead", 1000, "d")],
+        [(Flaw.BAD_NUMBER, "dead:jobs", "d")],
+    ),
+    "letter's count": (
+        [("HSET", "dead:jobs", "d", LETTER.replace("1 0", "9" * 5000 + " 0")), ("ZADD", "dead", 1000, "d")],
+        [(Flaw.BAD_NUMBER, "dead:jobs", "d")],
+    ),
+    "letter listed at another time": ([("ZADD", "dead", "inf", "d")], [(Flaw.WRONG_TIME, "dead:jobs", "d")]),
     "attempts of nobody": ([("HSET", "attempts", "z", 1)], [(Flaw.NO_JOB, "attempts", "z")]),
     "crashes of nobody": ([("HSET", "crashes", "z", 1)], [(Flaw.NO_JOB, "crashes", "z")]),
     "cancels of nobody": ([("HSET", "cancels", "z", 1)], [(Flaw.NO_JOB, "cancels", "z")]),
@@ -137,6 +150,13 @@ DAMAGES = {
     "number of a call": ([("HSET", "calls", "w2", "x")], [(Flaw.BAD_CALL, "calls", "w2")]),
     "call of nobody": ([("HSET", "calls", "w9", 1)], [(Flaw.NO_WORKER, "calls", "w9")]),
     "nobody is asked": ([("HSET", "asked", "w9", "quiet")], [(Flaw.NO_WORKER, "asked", "w9")]),
+    "registered without a name": ([("ZADD", "workers", 1, "")], [(Flaw.NO_WORKER, "workers", "")]),
+    "fenced without a name": ([("ZADD", "lapsed", 1, "")], [(Flaw.NO_WORKER, "lapsed", "")]),
+    "jobs of a worker without a name": ([("HSET", "running:", "a", "1 1")], [(Flaw.UNKNOWN_KEY, "running:", "")]),
+    "another type of a worker without a name": (
+        [("SET", "running:", "x"), ("ZADD", "lapsed", 1, "")],
+        [(Flaw.UNKNOWN_KEY, "running:", ""), (Flaw.NO_WORKER, "lapsed", "")],
+    ),
     "place without a ticket": ([("ZADD", "waiters", 0, FIRST + "p.9")], [(Flaw.NO_TICKET, "waiters", FIRST + "p.9")]),
     "ticket without a place": (
         [("ZADD", "tickets", 10**15, FIRST + "p.9")],
@@ -433,6 +453,59 @@ def test_any_damage_is_mended_and_no_readable_job_is_gone(server, raw, program, 
         content = everything(store, raw)
         audit(store, repair=True)
         assert everything(store, raw) == content, "a second repair changed something"
+    finally:
+        flush(server, store)
+
+
+# What no gqueue of any version can have written: it may be beyond repair, and is told all the same.
+
+_odd_names = st.one_of(
+    st.sampled_from([b"", b"a", b"r", b"d", b"w1", b"w2", f"{SEQ}a".encode(), SEQ.encode(), b"sequence", b"lease"]),
+    st.sampled_from([b"\xff\xfe\x00", b"x\ny\x1b[31m", b":", b"{}", b"9" * 5_000, b"\xc3" * 70_000]),
+    st.binary(max_size=20),
+)
+_odd_values = st.one_of(
+    _odd_names,
+    st.sampled_from([b"-1", b"1e400", b"nan", b"9" * 400, b"1 " + b"9" * 400, b"failed 9 9 " + b"9" * 400 + b"\n\n"]),
+)
+_odd_scores = st.sampled_from(["-inf", "inf", "1e300", "-1e300", "9e15", "0.5", "1e-300"])
+_WRITES = {
+    "string": st.tuples(st.just("SET"), _odd_values),
+    "hash": st.tuples(st.just("HSET"), _odd_names, _odd_values),
+    "zset": st.tuples(st.just("ZADD"), _odd_scores, _odd_names),
+    "list": st.tuples(st.just("RPUSH"), _odd_values),
+    "set": st.tuples(st.just("SADD"), _odd_names),
+    "stream": st.tuples(st.just("XADD"), st.just("*"), _odd_names, _odd_values),
+}
+
+
+def _odd_write(kind):
+    owners = _odd_names.map(b":".__add__) if is_a_family(kind) else st.just(b"")
+    fitting = _WRITES[KINDS[kind]]
+    write = st.one_of(fitting, fitting, fitting, fitting, fitting, *_WRITES.values())
+    return st.tuples(owners.map(kind.partition(":")[0].encode().__add__), write)
+
+
+odd_writes = st.lists(st.sampled_from(sorted(KINDS)).flatmap(_odd_write), min_size=1, max_size=12)
+
+
+@given(writes=odd_writes)
+def test_audit_ends_whatever_stands_in_the_keys(server, writes):
+    store = RedisStore(server.url, f"audit-{next(numbers)}", RULES)
+    try:
+        sound_queue(store)
+        with server.client() as client:
+            for name, (command, *arguments) in writes:
+                key = prefix(store).encode() + name
+                try:
+                    client.execute_command(command, key, *arguments)
+                except ResponseError:  # of another type: then the key is of this one
+                    client.execute_command("DEL", key)
+                    client.execute_command(command, key, *arguments)
+
+        audit(store)
+        audit(store, repair=True)
+        assert [f for f in audit(store, repair=True) if f.repair and not f.repaired] == []
     finally:
         flush(server, store)
 

@@ -19,6 +19,7 @@ from attrs import evolve
 
 from gqueue.core.model import Left, NewJob, Settlement, State, Ticket, WhenFull, WorkerCall
 from gqueue.errors import CallRefused, LeaseLost, StoreFull, StoreTooOld, StoreUnavailable
+from gqueue.letters import readable
 from gqueue.store import age, patience
 from gqueue.store.connection import Lanes, Link
 from gqueue.store.patience import AllBusy
@@ -1513,6 +1514,31 @@ def test_damaged_setting_is_no_setting_in_the_count(open_redis: OpenStore, serve
 
     store.pause()
     assert store.stats().paused
+
+
+@pytest.mark.parametrize(
+    ("numbers", "told"),
+    [
+        ("1 0 99999999999999999", (1, 0, 1970)),
+        ("1 0 253402300800000", (1, 0, 1970)),
+        ("1 0 253402300799999", (1, 0, 9999)),
+        (f"{2**53} {'9' * 5000} 0", (0, 0, 1970)),
+    ],
+)
+def test_number_that_no_letter_can_have_is_missing_and_hides_no_letter(
+    open_redis: OpenStore, server: Server, queue_name: str, numbers: str, told: tuple[int, int, int]
+):
+    store = open_redis()
+    with server.client() as client:
+        client.zadd(f"gq:{{{queue_name}}}:dead", {"a": 5, "b": 6})
+        client.hset(f"gq:{{{queue_name}}}:dead:jobs", "a", 'failed 2 0 5\n{}\n00000000000010 {"task":"t"}')
+        client.hset(f"gq:{{{queue_name}}}:dead:jobs", "b", f'failed {numbers}\n{{}}\n00000000000010 {{"task":"t"}}')
+
+    damaged, sound = map(readable, store.letters())
+
+    assert (damaged.attempts - damaged.crashes, damaged.crashes, damaged.died_at.year) == told
+    assert (damaged.reason, damaged.task, sound.attempts) == ("failed", "t", 2)
+    assert store.redrive(["b"]) == ("b",)
 
 
 def test_damaged_letter_is_shown_as_a_bad_record(open_redis: OpenStore, server: Server, queue_name: str):

@@ -13,14 +13,15 @@
   KEYS[11]  dead:jobs  hash  id -> the letter
   KEYS[12]  workers    zset  worker -> lease deadline, ms
   KEYS[13]  lapsed     zset  worker -> when it was fenced, ms
-  ARGV[1]   walk       str   where the names were met: ready, suspects, or another kind
-  ARGV[2]   others     int   how many workers follow that are neither registered nor lapsed
-  ARGV[3]   names      ...   these workers; then 1 .. 1000 names, as they stand in the key that was walked
+  ARGV[1]   now_ms     int   '': the server's TIME
+  ARGV[2]   walk       str   where the names were met: ready, suspects, or another kind
+  ARGV[3]   others     int   how many workers follow that are neither registered nor lapsed
+  ARGV[4]   names      ...   these workers; then 1 .. 1000 names, as they stand in the key that was walked
 
-  Returns  {"ok", {record, sequence, rank, ready, suspects, scheduled, letter, its sequence, dead, shed, attempts,
-           crashes, cancels, progress, whether the name stands, {worker, claim, standing, ...}}, ...} for the first of
-           the names, as many as are looked up in one call; record is "", ok or damaged, letter a reason, or "" if it
-           is damaged; what is not there is false
+  Returns  {"ok", now, {record, sequence, rank, ready, suspects, scheduled, letter, its sequence, dead, shed, attempts,
+           crashes, cancels, progress, whether the name stands, {worker, claim, standing, ...}, the letter's numbers},
+           ...} for the first of the names, as many as are looked up in one call; record is "", ok or damaged, letter a
+           reason, or "" if it is damaged; what is not there is false
   Reads    running:WORKER
   Model    gqueue.core.audit.JobSeen
   Cost     O(names * workers + names * log n)
@@ -28,9 +29,10 @@
 local jobs, ready, suspects, scheduled, attempts = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local crashes, cancels, progress = KEYS[6], KEYS[7], KEYS[8]
 local dead, shed, dead_jobs, workers, lapsed = KEYS[9], KEYS[10], KEYS[11], KEYS[12], KEYS[13]
-local walk, others = ARGV[1], tonumber(ARGV[2])
-local FIRST = 3
+local walk, others = ARGV[2], tonumber(ARGV[3])
+local FIRST = 4
 local LOOKS = 10000 -- in running:WORKER, of one call: some milliseconds
+-- include: clock
 -- include: entry
 -- include: audit
 
@@ -40,13 +42,13 @@ local some_suspects, some_scheduled = redis.call('EXISTS', suspects) == 1, redis
 local some_letters = redis.call('EXISTS', dead_jobs, dead, shed) > 0
 local some_counters = redis.call('EXISTS', attempts, crashes, cancels, progress) > 0
 
-local reply, bytes, looks = {'ok'}, 0, 0
+local reply, bytes, looks = {'ok', whole(clock(ARGV[1]))}, 0, 0
 for i = FIRST + others, #ARGV do
   local name = ARGV[i]
   local id = members and string.sub(name, 14) or name
   bytes = bytes + redis.call('HSTRLEN', jobs, id) + (some_letters and redis.call('HSTRLEN', dead_jobs, id) or 0)
   looks = looks + #all_workers
-  if #reply > 1 and (bytes > MOVE_BYTES or looks > LOOKS) then
+  if #reply > 2 and (bytes > MOVE_BYTES or looks > LOOKS) then
     return reply
   end
   local entry = redis.call('HGET', jobs, id)
@@ -61,13 +63,13 @@ for i = FIRST + others, #ARGV do
     entry and redis.call('ZSCORE', ready, stands),
     entry and some_suspects and redis.call('ZSCORE', suspects, stands),
     some_scheduled and redis.call('ZSCORE', scheduled, id),
-    false, '0', false, false, false, false, 0, 0, 1, {},
+    false, '0', false, false, false, false, 0, 0, 1, {}, false,
   }
   if some_letters then
     local letter = redis.call('HGET', dead_jobs, id)
     if letter then
-      local reason, kept = read_letter(letter)
-      row[7], row[8] = reason, head(kept)
+      local reason, entry_of, numbers = read_letter(letter)
+      row[7], row[8], row[17] = reason, (head(entry_of)), numbers
     end
     row[9], row[10] = redis.call('ZSCORE', dead, id), redis.call('ZSCORE', shed, id)
   end

@@ -26,7 +26,7 @@ for i = FIRST, #ARGV do
     redis.call('ZSCORE', lapsed, worker),
     redis.call('HGET', calls, worker),
     redis.call('HGET', asked, worker),
-    redis.call('HLEN', running .. worker),
+    worker == '' and 0 or redis.call('HLEN', running .. worker),
   }
 end
 return reply

@@ -37,6 +37,7 @@ local workers, lapsed, wake, meta, stats = KEYS[13], KEYS[14], KEYS[15], KEYS[16
 local id, unreadable, max_crashes, result_ttl_ms = ARGV[2], ARGV[3], tonumber(ARGV[4]), ARGV[5]
 local others = tonumber(ARGV[6])
 local FIRST = 7
+local LONGEST = 315360000000 -- core.retry.MAX_DELAY_MS: nothing is due, or has died, further ahead than that
 local NO_LIMITS = {letters_max = 2 ^ 53, letters_ms = 2 ^ 53, shed_max = 2 ^ 53} -- no other letter makes room for it
 local REPORT = '{"error":"its record cannot be read"}'
 local OUTCOME = '{"state":"dead","reason":"bad_record","error":"its record cannot be read"}'
@@ -96,18 +97,27 @@ local function leave_waiting()
 end
 
 local function list_letter()
-  local reason, kept = read_letter(letter)
+  local reason, _, numbers = read_letter(letter)
+  local died_at = whole(now)
   if reason == '' then
-    reason, kept = 'bad_record', letter
-    redis.call('HSET', dead_jobs, id, string.format('bad_record 0 0 %s\n%s\n', whole(now), REPORT) .. letter)
+    reason = 'bad_record'
+    redis.call('HSET', dead_jobs, id, string.format('bad_record 0 0 %s\n%s\n', died_at, REPORT) .. letter)
     mended = mended + 1
+  else
+    local failures, lost, written = string.match(numbers, '(%d+) (%d+) (%d+)')
+    local late = tonumber(written) > now + LONGEST
+    died_at = late and died_at or written
+    if late or not (kept(failures) and kept(lost)) then
+      local first = string.format('%s %s %s %s', reason, whole(kept(failures, 0)), whole(kept(lost, 0)), died_at)
+      redis.call('HSET', dead_jobs, id, first .. string.sub(letter, (string.find(letter, '\n', 1, true))))
+      mended = mended + 1
+    end
   end
   local belongs, other = dead, shed
   if reason == 'shed' then
     belongs, other = shed, dead
   end
-  local died_at = redis.call('ZSCORE', other, id) or string.match(letter, '^%S+ %d+ %d+ (%d+)\n') or whole(now)
-  mend(redis.call('ZADD', belongs, 'NX', died_at, id))
+  mend(redis.call('ZADD', belongs, 'CH', died_at, id))
   mend(redis.call('ZREM', other, id))
 end
 
@@ -173,7 +183,7 @@ else
       if kept ~= scheduled and tonumber(score) ~= tonumber(rank) then
         redis.call('ZADD', kept, rank, stands)
         mended = mended + 1
-      elseif kept == scheduled and math.abs(tonumber(score)) == math.huge then
+      elseif kept == scheduled and (tonumber(score) > now + LONGEST or tonumber(score) == -math.huge) then
         redis.call('ZADD', scheduled, whole(now), id)
         mended = mended + 1
         hint_workers()

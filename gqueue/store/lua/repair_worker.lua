@@ -18,7 +18,8 @@ local worker = ARGV[2]
 -- include: clock
 
 local now, mended = clock(ARGV[1]), 0
-redis.call('ZREM', workers, '') -- needs no memory: a full Redis lets the writes after it pass
+-- No worker is without a name; and it needs no memory: a full Redis lets the writes after it pass.
+mended = redis.call('ZREM', workers, '') + redis.call('ZREM', lapsed, '')
 local running = string.sub(workers, 1, -8) .. 'running:' .. worker
 local deadline = redis.call('ZSCORE', workers, worker)
 local call = redis.call('HGET', calls, worker)
@@ -36,7 +37,7 @@ if deadline then
   return {'ok', mended}
 end
 mended = mended + redis.call('HDEL', calls, worker) + redis.call('HDEL', asked, worker)
-if redis.call('HLEN', running) > 0 then
+if worker ~= '' and redis.call('HLEN', running) > 0 then
   mended = mended + redis.call('ZADD', lapsed, 'NX', whole(now), worker)
 end
 return {'ok', mended}
