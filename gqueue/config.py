@@ -18,7 +18,7 @@ from urllib.parse import parse_qs, parse_qsl, unquote, urlencode, urlsplit
 from attrs import evolve, field, frozen
 
 from gqueue.core.durability import Durability, durability
-from gqueue.core.model import Rules
+from gqueue.core.model import LONGEST_NAME, Rules
 from gqueue.errors import BadSetting
 
 DEFAULT_URL = "redis://localhost:6379/0"
@@ -400,6 +400,13 @@ def printable(text: str, keep: str = "") -> str:
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() or c in keep else ascii(c)[1:-1] for c in text)
+
+
+def name_shown(name: str) -> str:
+    """Return a name that Redis gave for a log or a terminal: as it is if it can be one, else escaped and cut."""
+    if not name:
+        return "''"
+    return printable(name if len(name) <= LONGEST_NAME else name[: LONGEST_NAME - 3] + "...")
 
 
 def shown(value: object) -> str:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from gqueue.cli import options, target
-from gqueue.config import printable
+from gqueue.config import name_shown, printable
 
 if TYPE_CHECKING:
     from gqueue.letters import DeadLetter
@@ -72,7 +72,7 @@ def redrive(job_ids: tuple[str, ...], everything: bool, force: bool, **where: An
     chosen = _chosen(job_ids, everything, queue)
     back = queue.dead.redrive(chosen, force=force)
     for job_id in back:
-        click.echo(job_id)
+        click.echo(name_shown(job_id))
     return 0 if len(back) == len(set(chosen)) else 1
 
 
@@ -113,8 +113,9 @@ def _line(queue: str, letter: "DeadLetter") -> str:
         call = f"{letter.task}({'<sensitive>' if letter.sensitive else ', '.join(args)})"
     shown = call if len(call) <= 100 else call[:97] + "..."
     error = " ".join(letter.error.split())
+    job = f"{queue} {name_shown(letter.id)} {shown}"
     return printable(
-        f"{letter.died_at:%Y-%m-%d %H:%M:%SZ} {queue} {letter.id} {shown}: {letter.reason.replace('_', ' ')} "
+        f"{letter.died_at:%Y-%m-%d %H:%M:%SZ} {job}: {letter.reason.replace('_', ' ')} "
         f"after {letter.attempts} {'attempt' if letter.attempts == 1 else 'attempts'}{': ' if error else ''}{error}"
     )
 

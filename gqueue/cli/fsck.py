@@ -85,7 +85,7 @@ class Progress:
         if now - self._last < (0.2 if self._terminal else 10.0):
             return
         self._last = now
-        text = f"{self.queue}: {what} {done:,} of about {total:,}"
+        text = f"{self.queue}: {config.name_shown(what)} {done:,} of about {total:,}"
         if self._terminal:
             self.clear()
             self._width = len(text)
@@ -102,14 +102,15 @@ class Progress:
 
 def line(queue: str, finding: "Finding", repair: bool) -> str:
     """Return *finding* for people to read."""
-    name = f" {finding.name!r}" if finding.name else ""
+    name = f" {config.shown(finding.name)}" if finding.name else ""
     if finding.repaired:
         after = f"; repaired: {finding.repair}"
     elif not finding.repair:
         after = ""
     else:
         after = f"; not repaired, look again: {finding.repair}" if repair else f"; --repair: {finding.repair}"
-    return f"{queue}: {finding.flaw.value.replace('_', ' ')}: {finding.key}{name}: {finding.seen}{after}"
+    key, seen = (text if len(text) <= 500 else text[:497] + "..." for text in (finding.key, finding.seen))
+    return config.printable(f"{queue}: {finding.flaw.value.replace('_', ' ')}: {key}{name}: {seen}{after}")
 
 
 def as_data(queue: str, finding: "Finding") -> dict[str, object]:

@@ -42,7 +42,11 @@ def lines(name: str, stats: Stats) -> list[str]:
     """Return *stats* for people to read."""
     paused = ", PAUSED" if stats.paused else ""
     lapsed = f" ({stats.lapsed} lapsed)" if stats.lapsed else ""
-    counted = (f"{counter.replace('_', ' ')} {count:,}" for counter, count in sorted(stats.counters.items()) if count)
+    counted = (
+        f"{config.name_shown(counter.replace('_', ' '))} {count:,}"
+        for counter, count in sorted(stats.counters.items())
+        if count
+    )
     capacity = f"{stats.capacity:,}" if stats.capacity else "?"  # known from the first enqueue on
     ready, suspects, scheduled = stats.ready, stats.suspects, stats.scheduled
     return [

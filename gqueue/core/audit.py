@@ -354,7 +354,7 @@ def judge_key(seen: KeySeen) -> list[Finding]:
     if seen.type == "none":
         return []
     if seen.key == NAMELESS:
-        text = f"a {seen.type}: no worker is without a name, and could give back or settle what it holds"
+        text = f"a {seen.type}: no worker is without a name, so nobody could settle what it holds"
         return [Finding(Flaw.UNKNOWN_KEY, seen.key, "", text, "delete it: its jobs go back to ready")]
     if not seen.wanted:
         return [Finding(Flaw.UNKNOWN_KEY, seen.key, "", f"a {seen.type}: no key that this version of gqueue knows", "")]

@@ -41,8 +41,9 @@ The rest is for a server's clock that is stepped an hour ahead, as by a wrong ti
 must not be carried out twice. It costs some 200 bytes a lane, and there is one for each caller at a time.
 """
 
-NAME_RULE = "1 to 100 characters of A-Z a-z 0-9 . _ - : / @ +"
-_NAME = re.compile(r"[A-Za-z0-9._:/@+-]{1,100}")
+LONGEST_NAME = 100
+NAME_RULE = f"1 to {LONGEST_NAME} characters of A-Z a-z 0-9 . _ - : / @ +"
+_NAME = re.compile(rf"[A-Za-z0-9._:/@+-]{{1,{LONGEST_NAME}}}")
 
 
 def check_name(kind: str, name: object) -> str:

@@ -38,6 +38,7 @@ from gqueue.store.base import Store
 from gqueue.store.codec import TEXT_LIMIT, BadRecord, decode_record
 from gqueue.store.connection import Argument, Opening
 from gqueue.store.keys import EXPIRING, KINDS
+from gqueue.store.records import check_id
 from gqueue.store.redis import RedisStore
 
 PAGE = 500
@@ -171,13 +172,13 @@ class Audit:
         def judge(names: Sequence[str]) -> list[Finding]:
             readable = dict.fromkeys(names, True)
             if kind == "jobs":
-                readable = {name: is_readable(self._ask(b"HGET", "jobs", "", name) or b"") for name in names}
+                readable = {name: can_run(name, self._ask(b"HGET", "jobs", "", name) or b"") for name in names}
             return [f for seen in self._look(walk, names) for f in judge_job(seen, readable[seen.name])]
 
         for names, values in self._pages(kind, owner):
             readable = dict.fromkeys(names, True)
             if kind == "jobs":
-                readable = {name: is_readable(entry) for name, entry in zip(names, values, strict=True)}
+                readable = {name: can_run(name, entry) for name, entry in zip(names, values, strict=True)}
             seen = self._look(walk, names)
             self._note_sequences(seen)
             doubtful = [one.name for one in seen if judge_job(one, readable[one.name])]
@@ -207,7 +208,7 @@ class Audit:
         rules = self._rules
         for job, members in strays.items():
             entry = self._ask(b"HGET", "jobs", "", job)
-            sha = b"" if entry is None or is_readable(entry) else _sha1(entry)
+            sha = b"" if entry is None or can_run(job, entry) else _sha1(entry)
             arguments: list[Argument] = [b"", job, sha, rules.max_crashes, rules.result_ttl_ms, len(self._lost)]
             self._run("repair_job", [*arguments, *self._lost, *members])
 
@@ -333,6 +334,15 @@ class Audit:
         script = _load()[name]
         keys = [self._keys(kind) for kind in script.keys]
         return self._client.call(name, arguments, Opening(script, keys))[1:]
+
+
+def can_run(job_id: str, entry: bytes) -> bool:
+    """Return whether a worker can run a job as it stands in `jobs`."""
+    try:
+        check_id(job_id)
+    except BadRecord:
+        return False
+    return is_readable(entry)
 
 
 def is_readable(entry: bytes) -> bool:

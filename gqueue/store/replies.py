@@ -19,7 +19,7 @@ _ASKED = {what.value.encode(): what for what in Ask}
 _LEFT = {left.value.encode(): left for left in Left}
 _STATES = {state.value.encode(): state for state in State}
 _LETTER = re.compile(rb"(\S+) (\d+) (\d+) (\d+)")
-_LATEST_MS = 253_402_300_799_999  # the year 9999, with which Python's datetime ends
+LATEST_MS = 253_402_300_799_999  # the year 9999, with which Python's datetime ends
 _REASONS = {reason.value.encode(): reason for reason in Reason}
 
 
@@ -118,7 +118,7 @@ def _letter(job_id: str, written: bytes) -> Letter:
     if parts is None or parts[1] not in _REASONS:
         return Letter(job_id, Reason.BAD_RECORD, 0, 0, 0, b"", written)
     failures, crashes, died_at_ms = map(count, parts.groups()[1:])
-    died_at_ms = died_at_ms if died_at_ms <= _LATEST_MS else 0
+    died_at_ms = died_at_ms if died_at_ms <= LATEST_MS else 0
     return Letter(job_id, _REASONS[parts[1]], died_at_ms, failures, crashes, report, record_of(entry))
 
 

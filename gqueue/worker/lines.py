@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 import gevent
 import greenlet
 
-from gqueue.config import WorkerOptions, printable
-from gqueue.core.model import Settlement
+from gqueue.config import WorkerOptions, name_shown, printable
+from gqueue.core.model import LONGEST_NAME, Settlement
 from gqueue.core.retry import Cancelled, Failed, Outcome, Rejected, RetryAsked, Succeeded, TimedOut, UnknownTask
 from gqueue.worker.running import Interrupted, RunningJob
 
@@ -31,7 +31,6 @@ SHOWN_ARGUMENTS = 20
 SHOWN_IDS = 20
 """Most jobs that a line names: a batch of the usual ids, and still a line."""
 
-SHOWN_NAME = 100
 """Longest form of a name or an id in a line: any that a queue takes. What Redis holds may be another."""
 
 SHOWN_CHARS = 60
@@ -107,12 +106,12 @@ def job_ended(
         level,
         "%s  job %s slot %d priority %g %.0f ms",
         what,
-        name_of(job.job_id),
+        name_shown(job.job_id),
         job.slot,
         job.priority,
         ms,
         extra={
-            "job_id": job.job_id,
+            "job_id": job.job_id[:LONGEST_NAME],
             "task": job.task_name,
             "queue": job.queue_name,
             "slot": job.slot,
@@ -141,7 +140,7 @@ def took_back(queue_name: str, worker_id: str, jobs: int, buried: Sequence[str])
         "queue %s: took %d jobs of worker %s back, whose lease is over; %d of them are dead",
         queue_name,
         jobs,
-        name_of(worker_id),
+        name_shown(worker_id),
         len(buried),
     )
     for job_id in buried[:SHOWN_IDS]:
@@ -149,8 +148,8 @@ def took_back(queue_name: str, worker_id: str, jobs: int, buried: Sequence[str])
             "queue %s: job %s is a dead letter (worker_lost): it ran on worker %s, and has lost as many workers as "
             "max_crashes allows",
             queue_name,
-            name_of(job_id),
-            name_of(worker_id),
+            name_shown(job_id),
+            name_shown(worker_id),
         )
     if len(buried) > SHOWN_IDS:
         _worker.warning("queue %s: and so are %d more; see `gqueue dead list`", queue_name, len(buried) - SHOWN_IDS)
@@ -159,7 +158,7 @@ def took_back(queue_name: str, worker_id: str, jobs: int, buried: Sequence[str])
 def named(job_ids: Sequence[str]) -> str:
     """Return the first of some ids, and how many more there are."""
     more = len(job_ids) - SHOWN_IDS
-    return ", ".join(map(name_of, job_ids[:SHOWN_IDS])) + (f", and {more} more" if more > 0 else "")
+    return ", ".join(map(name_shown, job_ids[:SHOWN_IDS])) + (f", and {more} more" if more > 0 else "")
 
 
 def stuck(job: RunningJob, outcome: Outcome | None, lost: int, slots: int) -> None:
@@ -168,7 +167,7 @@ def stuck(job: RunningJob, outcome: Outcome | None, lost: int, slots: int) -> No
     _worker.error(
         "job %s (%s) on slot %d swallowed %s %d times and is stuck: %s. The slot is written off, %d of %d are gone; "
         "%s must let BaseException through: catch Exception, and no bare except",
-        name_of(job.job_id),
+        name_shown(job.job_id),
         job.task_name,
         job.slot,
         "its time-out" if not isinstance(job.fate, Interrupted) else "its interrupt",
@@ -185,7 +184,7 @@ def stuck_ended(job: RunningJob) -> None:
     _worker.warning(
         "job %s (%s) on slot %d ended after all, %.1f s after its limit: what came of it is dropped, since it was "
         "given up as stuck; the slot stays written off",
-        name_of(job.job_id),
+        name_shown(job.job_id),
         job.task_name,
         job.slot,
         time.monotonic() - job.deadline,
@@ -198,13 +197,13 @@ def call_of(job: RunningJob) -> str:
     if record is None:
         return "an unreadable record"
     if job.sensitive:
-        return f"{name_of(record.task)}({WITHHELD})"
+        return f"{name_shown(record.task)}({WITHHELD})"
     # More than fit are not even looked at: a record may hold half a million.
     parts = [shorten(value) for value in record.args[:SHOWN_ARGUMENTS]]
     parts += [
         f"{printable(_cut(name))}={shorten(value)}" for name, value in islice(record.kwargs.items(), SHOWN_ARGUMENTS)
     ]
-    return f"{name_of(record.task)}({_cut(', '.join(parts))})"
+    return f"{name_shown(record.task)}({_cut(', '.join(parts))})"
 
 
 def shorten(value: Any, chars: int = SHOWN_CHARS) -> str:
@@ -217,11 +216,6 @@ def shorten(value: Any, chars: int = SHOWN_CHARS) -> str:
 
 def _cut(text: str, chars: int = SHOWN_CHARS) -> str:
     return text if len(text) <= chars else text[: chars - 3] + "..."
-
-
-def name_of(name: str) -> str:
-    """Return the name or id *name* as a line shows it, whatever it holds."""
-    return printable(_cut(name, SHOWN_NAME))
 
 
 def _one_line(text: str) -> str:

@@ -19,7 +19,7 @@ import gevent
 from gevent import Greenlet, get_hub, getcurrent, monkey
 from gevent.event import AsyncResult
 
-from gqueue.config import WorkerOptions
+from gqueue.config import WorkerOptions, name_shown
 from gqueue.core import dispatch
 from gqueue.core.dispatch import Alarm, Cause, Command, Exit, Interrupt, Phase, Replace, Step, Wait, Why
 from gqueue.core.model import Ask, Settlement
@@ -155,7 +155,7 @@ class Worker:
             self._close(last)
         if (given_back := self.slots.running()) or self.slots.lost():
             if given_back:
-                ids = ", ".join(lines.name_of(job.job_id) for job in given_back)
+                ids = ", ".join(name_shown(job.job_id) for job in given_back)
                 _logger.warning("ending with jobs that would not end; they are given back: %s", ids)
             logging.shutdown()
             sys.stdout.flush()

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from gevent.util import format_run_info
 
-from gqueue.worker.lines import name_of
+from gqueue.config import name_shown
+
 
 if TYPE_CHECKING:
     from gqueue.worker.slots import Slot
@@ -58,7 +59,7 @@ def dump(slots: "Iterable[Slot]", about: str) -> None:
             continue
         stuck = "; it is stuck, and the slot written off" if slot.lost else ""
         lines.append(
-            f"  slot {job.slot}: job {name_of(job.job_id)} of {job.task_name}, queue {job.queue_name}, "
+            f"  slot {job.slot}: job {name_shown(job.job_id)} of {job.task_name}, queue {job.queue_name}, "
             f"attempt {job.attempt}, for {now - job.started:.1f} s, {job.deadline - now:.1f} s left{stuck}"
         )
         # gevent's own list leaves slots out: their parent, the hub, is hidden from it by gc.freeze. Who hogs the hub

@@ -17,9 +17,9 @@ from typing import Any
 
 from gevent import getcurrent
 
+from gqueue.config import name_shown
 from gqueue.worker import stacks
 from gqueue.worker.child import EXIT_STUCK
-from gqueue.worker.lines import name_of
 from gqueue.worker.running import RunningJob
 from gqueue.worker.slots import HIT_AGAIN_S, Slot, Slots
 
@@ -132,7 +132,7 @@ class Watchdog:
     def _tell(self, job: RunningJob | None) -> str:
         if job is None:
             return "what hogs it is no job of a slot"
-        return f"job {name_of(job.job_id)} ({job.task_name}) is {_monotonic() - job.deadline:.1f} s over its limit"
+        return f"job {name_shown(job.job_id)} ({job.task_name}) is {_monotonic() - job.deadline:.1f} s over its limit"
 
 
 def _job_of(slot: Slot) -> RunningJob | None:

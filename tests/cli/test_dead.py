@@ -2,13 +2,16 @@
 
 import hashlib
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from gqueue.cli.dead import _as_data, _line
+from gqueue.cli.main import run
 from gqueue.core.model import Letter, Reason
 from gqueue.letters import DeadLetter, readable
 from gqueue.store.codec import Record, encode_record
+from tests.servers import Server
 
 LIMIT = 2_000
 SECRET = "hunter2-hunter2"
@@ -62,3 +65,43 @@ def test_damaged_record_of_a_sensitive_task_shows_nothing_that_it_was_given(cut:
 
 def test_record_that_was_cut_still_says_that_it_is_sensitive():
     assert all(letter_of(SENSITIVE[:cut]).sensitive for cut in range(20, len(SENSITIVE)))
+
+
+ODD = ["", "x\ny\x1b[31m", b"\xff\xfe\x00", "a" * 5_000]
+
+
+def test_ids_that_no_producer_may_give_tell_the_terminal_nothing(
+    server: Server, redis_url: str, queue_name: str, capsys: pytest.CaptureFixture[str]
+):
+    letter = b'bad_record 1 0 5\n{}\n00000000000010 {"task":"t"}'
+    with server.client() as client:
+        for job_id in ODD:
+            client.hset(f"gq:{{{queue_name}}}:dead:jobs", job_id, letter)
+            client.zadd(f"gq:{{{queue_name}}}:dead", {job_id: 5})
+
+        client.hset(f"gq:{{{queue_name}}}:meta", "sequence", 1)
+        where = ["--queue", queue_name, "--redis", redis_url]
+        assert run(["dead", "list", *where]) == 0
+        assert run(["fsck", queue_name, "--redis", redis_url]) == 0
+        assert run(["dead", "redrive", "--all", *where]) == 0
+        assert run(["fsck", queue_name, "--redis", redis_url]) == 1
+        said = capsys.readouterr().out.splitlines()
+        assert client.hlen(f"gq:{{{queue_name}}}:jobs") == len(ODD)
+
+    assert all(line.isprintable() and len(line) < 300 for line in said)
+    for line, shown in zip(
+        sorted(said[5:9]), ["''", "\\udcff\\udcfe\\x00", "a" * 97 + "...", "x\\ny\\x1b[31m"], strict=True
+    ):
+        assert line == shown
+    assert [line.partition(":")[2][:12] for line in said[9:13]] == [" bad record:"] * 4
+
+
+def test_dead_letter_without_an_id_can_be_deleted(
+    server: Server, redis_url: str, queue_name: str, capsys: pytest.CaptureFixture[str]
+):
+    with server.client() as client:
+        client.hset(f"gq:{{{queue_name}}}:dead:jobs", "", b'bad_record 1 0 5\n{}\n00000000000010 {"task":"t"}')
+        client.zadd(f"gq:{{{queue_name}}}:dead", {"": 5})
+
+    assert run(["dead", "delete", "--queue", queue_name, "--redis", redis_url, ""]) == 0
+    assert capsys.readouterr().out == "1\n"

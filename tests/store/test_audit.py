@@ -114,6 +114,20 @@ DAMAGES = {
         [("HSET", "jobs", "a", "fffffffffffff0 {}"), ("ZREM", "ready", SEQ + "a")],
         [(Flaw.BAD_RECORD, "jobs", "a")],
     ),
+    "no id": (
+        [
+            *[("HSET", "jobs", "", SEQ + "0 " + READABLE.decode()), ("ZADD", "ready", 0, SEQ)],
+            ("HINCRBY", "stats", "enqueued", 1),
+        ],
+        [(Flaw.BAD_RECORD, "jobs", "")],
+    ),
+    "id of a line and a colour": (
+        [
+            *[("HSET", "jobs", "x\n\x1b[31m", SEQ + "0 " + READABLE.decode())],
+            *[("ZADD", "ready", 0, SEQ + "x\n\x1b[31m"), ("HINCRBY", "stats", "enqueued", 1)],
+        ],
+        [(Flaw.BAD_RECORD, "jobs", "x\n\x1b[31m")],
+    ),
     "no record, ready": ([("ZADD", "ready", 0, SEQ + "z")], [(Flaw.NO_RECORD, "ready", SEQ + "z")]),
     "no record, suspect": ([("ZADD", "suspects", 0, SEQ + "z")], [(Flaw.NO_RECORD, "suspects", SEQ + "z")]),
     "no record, scheduled": ([("ZADD", "scheduled", 9, "z")], [(Flaw.NO_RECORD, "scheduled", "z")]),

@@ -1516,6 +1516,27 @@ def test_damaged_setting_is_no_setting_in_the_count(open_redis: OpenStore, serve
     assert store.stats().paused
 
 
+@pytest.mark.parametrize("others", [0, 50])
+def test_job_without_an_id_is_held_by_who_claims_it_and_can_be_buried(
+    open_redis: OpenStore, server: Server, queue_name: str, others: int
+):
+    store = open_redis()
+    with server.client() as client:
+        client.hset(f"gq:{{{queue_name}}}:jobs", "", "00000000000000 {}")
+        client.zadd(f"gq:{{{queue_name}}}:ready", {"0000000000000": 0})
+    if others:
+        enqueue(store, *(f"j{number}" for number in range(others)))
+    store.register("w")
+    assert len(claim(store)) == 1 + others
+    assert store.stats().running == len(store.settle_and_claim("w", 1, [], [], 100).jobs) == 1 + others
+
+    settled = store.settle_and_claim("w", 2, [], [Settlement("", "bury", 0, "bad_record", b"{}")], 0)
+
+    assert settled.skipped == ()
+    assert [(letter.job_id, letter.reason.value) for letter in store.letters()] == [("", "bad_record")]
+    assert (store.stats().running, store.delete_letters([""])) == (others, 1)
+
+
 @pytest.mark.parametrize(
     ("numbers", "told"),
     [

@@ -125,6 +125,33 @@ def scene_of_hostile_names_and_arguments() -> dict[str, Any]:
     return {"ran": ran, "dead": dead(queue)}
 
 
+def scene_of_hostile_ids() -> dict[str, Any]:
+    from gqueue.core.model import NewJob, WhenFull
+
+    queue = gqueue.Queue("q", "memory:")
+    ran: list[str] = []
+
+    @queue.task(max_attempts=1)
+    def runs() -> None:
+        ran.append(gqueue.current_job().id)  # type: ignore[union-attr]
+
+    ids = ["", "x\ny\x1b[31m", "\udcff\udcfe\x00", "a" * 5_000, "b" * 1_000_000, "1:a-good.one"]
+    jobs = [NewJob(job_id, 0.0, 0, b'{"task":"runs"}') for job_id in ids]
+    queue.store.enqueue("lane", 1, jobs, when_full=WhenFull.REJECT, capacity=100)
+    perform(queue, lambda _: until(lambda: queue.stats().dead == 5 and not queue.stats().running), log_jobs=True)
+    return {"ran": ran, "reasons": [reason for reason, _ in dead(queue).values()], "left": queue.stats().depth}
+
+
+def test_job_of_an_id_that_no_producer_may_give_is_buried_in_a_short_line_and_never_runs() -> None:
+    scene = play(scene_of_hostile_ids)
+
+    assert (scene["ran"], scene["reasons"], scene["left"]) == (["1:a-good.one"], ["bad_record"] * 5, 0)
+    told = [line for line in scene.log.splitlines() if line.startswith("gqueue.jobs")]
+    assert len(told) == 6
+    assert all(line.isprintable() and len(line) < 500 for line in told)
+    assert len(scene.log) < 5_000
+
+
 def test_hostile_names_and_arguments_end_as_dead_letters_in_one_line_each() -> None:
     scene = play(scene_of_hostile_names_and_arguments)
 

@@ -48,8 +48,8 @@ local lease_ms, max_crashes = ARGV[5], tonumber(ARGV[6])
 local limits = {letters_max = tonumber(ARGV[7]), letters_ms = tonumber(ARGV[8]), shed_max = tonumber(ARGV[9])}
 local done = tonumber(ARGV[10])
 local FIRST, FIELDS = 11, 7
--- Redis looks through a hash of up to 512 short fields one by one. A longer value makes a table of it, until it is
--- empty; a few claims do not pay for it, and where they come few at a time Redis is not busy.
+-- Redis looks through a hash of up to 512 short fields one by one. A longer value, though another is written over it,
+-- makes a table of it until it is empty; a few claims do not pay for it, and where they come few Redis is not busy.
 local FEW, LONG = 32, string.rep('.', 65)
 local MOVES = {succeed = true, retry = true, bury = true, cancel = true}
 -- include: clock
@@ -86,7 +86,7 @@ end
 local now = clock(ARGV[1])
 local known = redis.call('HMGET', meta, 'seen', 'lease', 'paused', 'largest')
 local paused = known[3] == '1'
-redis.call('HDEL', running, '') -- needs no memory: a full Redis lets the writes after it pass
+redis.call('ZREM', ready, '') -- needs no memory: a full Redis lets the writes after it pass
 redis.call('ZADD', workers, 'XX', whole(now + touch(now, lease_ms, known)), worker)
 
 -- Most batches are successes of jobs of which nothing is kept elsewhere, and only ready jobs wait: then these are 0.
@@ -268,8 +268,7 @@ if limit > 0 and not paused then
       redis.call('ZREMRANGEBYRANK', ready, 0, from_ready - 1)
     end
     if #claims > 2 * FEW then
-      redis.call('HSET', running, '', LONG, unpack(claims))
-      redis.call('HDEL', running, '')
+      redis.call('HSET', running, claims[1], LONG, unpack(claims))
     elseif #claims > 0 then
       redis.call('HSET', running, unpack(claims))
     end
