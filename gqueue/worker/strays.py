@@ -1,11 +1,12 @@
-"""Errors of greenlets and threads that are no jobs, but that tasks started: what of them is written to stderr.
+"""Errors of greenlets, threads and futures that are no jobs, but that tasks started: what of them is written.
 
 Decides whose messages are withheld: of what a job of a sensitive task started, directly or through others. gevent's
 own printing shows the arguments of each greenlet, and these never are. A greenlet is known by a mark that it gets when
 it is started, since by its end the slot may have gone on to another job. What has no such start, as a callback of the
-loop or a native thread, is withheld where any task of the worker is sensitive.
+loop, a native thread or a future that nobody awaited, is withheld where any task of the worker is sensitive.
 """
 
+import logging
 import threading
 import time
 from collections.abc import Callable
@@ -17,6 +18,9 @@ from gqueue.job import current
 from gqueue.worker import attempt, stacks
 
 _MARK = "_gqueue_sensitive"
+
+_TELLERS = ("asyncio", "concurrent.futures")
+"""Loggers on which the standard library tells of what failed and was awaited by nobody, whenever it is collected."""
 
 
 class Strays:
@@ -32,9 +36,17 @@ class Strays:
         Greenlet.add_spawn_callback(_mark)
         self._hub.print_exception = self.write
         self._thread_hook, threading.excepthook = threading.excepthook, self.write_of_thread
+        for name in _TELLERS:
+            logging.getLogger(name).addFilter(self.withhold)
 
     def restore(self) -> None:
-        """Leave both to gevent and Python again."""
+        """Leave both to gevent and Python again.
+
+        Futures of a sensitive task may be collected later than that, with the interpreter at the latest.
+        """
+        if not self._any_sensitive():
+            for name in _TELLERS:
+                logging.getLogger(name).removeFilter(self.withhold)
         Greenlet.remove_spawn_callback(_mark)
         vars(self._hub).pop("print_exception", None)
         if threading.excepthook == self.write_of_thread:
@@ -54,6 +66,17 @@ class Strays:
             self._print(shown, kind, error, trace)
         except Exception:  # noqa: BLE001 - so does the error; on the hub nobody else would hear of it
             _write_withheld(type(context).__name__, kind, error, trace, "its message fails")
+
+    def withhold(self, record: logging.LogRecord) -> bool:
+        """Leave of a record of `_TELLERS` where it failed, if it may come from a sensitive task; let all pass.
+
+        A filter of the logger, so that no handler has more: arguments of callbacks and results are in the message.
+        """
+        if self._any_sensitive():
+            error = record.exc_info[1] if record.exc_info else None
+            record.msg = f"{attempt.WITHHELD}\n{attempt.bare_trace_of(error)}".rstrip()
+            record.args, record.exc_info, record.exc_text, record.stack_info = (), None, None, None
+        return True
 
     def write_of_thread(self, args: Any) -> None:
         """Write an error that ended a thread, in the place of `threading.excepthook`."""

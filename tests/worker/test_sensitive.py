@@ -288,6 +288,54 @@ def test_what_a_sensitive_task_started_and_left_tells_only_where_it_failed() -> 
     assert "fails('open')" not in scene.log
 
 
+def scene_of_futures(sensitive: str) -> dict[str, Any]:
+    import asyncio
+    from concurrent.futures import Future
+
+    queue = gqueue.Queue("q", "memory:")
+
+    def fails(secret: str, *_: object) -> None:
+        raise ValueError(f"not {secret}")
+
+    async def bad(secret: str) -> None:
+        fails(secret)
+
+    async def main(secret: str) -> None:
+        kept = asyncio.create_task(bad(secret))
+        asyncio.get_running_loop().call_soon(fails, secret)
+        await asyncio.sleep(0.01)
+        del kept
+
+    @queue.task(sensitive=bool(sensitive))
+    def runs(secret: str) -> None:
+        asyncio.run(main(secret))
+        future: Future[str] = Future()
+        future.add_done_callback(functools.partial(fails, secret))
+        future.set_result(secret)
+
+    job = runs.enqueue(SECRET)
+    perform(queue, lambda _: job.wait(10))
+    kept_on = [name for name in ("asyncio", "concurrent.futures") if logging.getLogger(name).filters]
+    return {"succeeded": job.status(), "kept_on": kept_on}
+
+
+@pytest.mark.parametrize("sensitive", ["yes", ""])
+def test_what_a_sensitive_task_left_to_asyncio_tells_only_where_it_failed(sensitive: str) -> None:
+    scene = play(scene_of_futures, sensitive)
+
+    assert scene["succeeded"] == "succeeded"
+    told = [line for line in scene.log.splitlines() if line.startswith(("asyncio ERROR", "concurrent.futures ERROR"))]
+    assert len(told) == 3
+    if sensitive:
+        assert SECRET not in scene.log
+        assert {line.partition("ERROR ")[2] for line in told} == {"[message withheld: the task is sensitive]"}
+        assert scene.log.count(", in fails\nValueError: [message withheld: the task is sensitive]\n") == 3
+        assert scene["kept_on"] == ["asyncio", "concurrent.futures"]
+    else:
+        assert scene.log.count(f"ValueError: not {SECRET}\n") == 3
+        assert scene["kept_on"] == []
+
+
 def scene_of_a_child(folder: str) -> dict[str, Any]:
     queue = gqueue.Queue("q", "memory:")
 
