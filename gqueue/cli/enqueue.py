@@ -44,7 +44,11 @@ class Enqueue(click.Command):
     help="Wait for room, be refused, or displace the least urgent job.  [default: wait]",
 )
 @click.option("--wait-timeout", type=options.Seconds(), help="Seconds to wait for room.  [default: the queue's]")
-@click.option("--wait", is_flag=True, help="Wait for the result and print it as JSON; exit 1 if there is none.")
+@click.option(
+    "--wait",
+    is_flag=True,
+    help="Wait for the result and print it as JSON, that of a sensitive task not; exit 1 if there is none.",
+)
 @options.log
 def command(
     task: str, arguments: tuple[str, ...], apps: tuple[str, ...], url: str | None, wait: bool, **chosen: Any
@@ -61,18 +65,22 @@ def command(
     try:
         job = queue.tasks[task].options(**given).enqueue(*args, **kwargs)
         click.echo(job.id)
-        return _show_result(job) if wait else 0
+        return _show_result(job, queue.tasks[task].sensitive) if wait else 0
     finally:
         queue.close()
 
 
-def _show_result(job: "JobHandle[Any]") -> int:
+def _show_result(job: "JobHandle[Any]", sensitive: bool) -> int:
     try:
         value = job.result()
     except (JobFailed, JobCancelled, UnknownJob) as error:
         click.echo(f"gqueue: {error}", err=True)
         return 1
-    click.echo(json.dumps(value, ensure_ascii=False))
+    if sensitive:
+        how = f"in Python, queue.fetch_job({job.id!r}).result() has it"
+        click.echo(f"gqueue: it succeeded; the result is withheld, since the task is sensitive: {how}", err=True)
+    else:
+        click.echo(json.dumps(value, ensure_ascii=False))
     return 0
 
 
