@@ -25,6 +25,7 @@ from gqueue.core.audit import (
     places_of,
 )
 from gqueue.core.order import member
+from gqueue.core.retry import MAX_DELAY_MS
 from gqueue.store.memory import MemoryStore
 from tests.programs import Life, programs
 from tests.strategies import RULES
@@ -168,6 +169,40 @@ def test_sequence_that_cannot_have_been_given_is_damage():
 @pytest.mark.parametrize("score", [math.inf, -math.inf, 2.0])
 def test_score_is_the_rank_of_the_record(score):
     assert [finding.flaw for finding in judge_job(SOUND._replace(ready=score))] == [Flaw.WRONG_RANK]
+
+
+NOW = 1_700_000_000_000
+DEAD = JobSeen("dead:jobs", "a", "a", True, letter="failed", dead=5.0, numbers=(1, 0, 5), now_ms=NOW)
+
+
+@pytest.mark.parametrize(
+    ("at", "sound"),
+    [(NOW + MAX_DELAY_MS, True), (NOW + MAX_DELAY_MS + 1, False), (math.inf, False), (-math.inf, False), (-1.0, True)],
+)
+def test_job_is_due_and_has_died_no_further_ahead_than_a_delay_may_be(at, sound):
+    due = judge_job(SOUND._replace(ready=None, scheduled=at, now_ms=NOW))
+    died = judge_job(DEAD._replace(dead=at, numbers=(1, 0, at)))
+
+    assert [finding.flaw for finding in due] == ([] if sound else [Flaw.NEVER_DUE])
+    if at > 0:
+        assert [finding.flaw for finding in died] == ([] if sound else [Flaw.BAD_NUMBER])
+
+
+def test_letter_is_listed_by_the_time_in_it_and_counts_as_scripts_can():
+    assert judge_job(DEAD) == []
+    assert [f.flaw for f in judge_job(DEAD._replace(dead=6.0))] == [Flaw.WRONG_TIME]
+    assert [f.flaw for f in judge_job(DEAD._replace(numbers=(2**53, 0, 5)))] == [Flaw.BAD_NUMBER]
+    assert [f.flaw for f in judge_job(DEAD._replace(numbers=(0, 2**53, 5)))] == [Flaw.BAD_NUMBER]
+
+
+def test_nothing_is_kept_of_a_worker_without_a_name():
+    nameless = WorkerSeen("", 5.0, 6.0, "1", "quiet", 3)
+
+    found = judge_worker(nameless, now_ms=0.0, lease_ms=1_000)
+
+    assert [(f.flaw, f.key) for f in found] == [
+        (Flaw.NO_WORKER, key) for key in ("workers", "lapsed", "calls", "asked")
+    ]
 
 
 def test_lease_that_ends_within_two_leases_is_sound():
