@@ -14,7 +14,6 @@ from gevent.util import format_run_info
 
 from gqueue.config import name_shown
 
-
 if TYPE_CHECKING:
     from gqueue.worker.slots import Slot
 
