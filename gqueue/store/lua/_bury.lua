@@ -1,4 +1,5 @@
--- Move a job to the dead letters, and forget the oldest of those: by age, then by count, shed ones apart.
+-- Move a job to the dead letters, and forget the oldest of those: by age, then by count, shed ones apart. A call that was
+-- refused in the middle may have written the letter already: then it stays as it is.
 local function trim(letters, most, max_age_ms, now)
   local old = redis.call('ZRANGEBYSCORE', letters, '-inf', whole(now - max_age_ms), 'LIMIT', 0, MOVE_LIMIT)
   if #old > 0 then
@@ -14,16 +15,19 @@ local function trim(letters, most, max_age_ms, now)
 end
 
 local function bury(id, reason, failures, report, outcome, ttl_ms, now, limits)
-  local entry = redis.call('HGET', jobs, id) or ''
+  local entry = redis.call('HGET', jobs, id)
   local lost = whole(counter(crashes, id))
-  drop(id)
-  local why = string.format('%s %s %s %s\n%s\n', reason, whole(failures), lost, whole(now), report)
-  redis.call('HSET', dead_jobs, id, why .. entry)
-  redis.call('ZADD', reason == 'shed' and shed or dead, whole(now), id)
-  keep(id, outcome, ttl_ms)
+  local letters, most = dead, limits.letters_max
   if reason == 'shed' then
-    trim(shed, limits.shed_max, limits.letters_ms, now)
-  else
-    trim(dead, limits.letters_max, limits.letters_ms, now)
+    letters, most = shed, limits.shed_max
   end
+  save(id, outcome, ttl_ms)
+  if entry or not redis.call('HGET', dead_jobs, id) then
+    local why = string.format('%s %s %s %s\n%s\n', reason, whole(failures), lost, whole(now), report)
+    redis.call('HSET', dead_jobs, id, why .. (entry or ''))
+    redis.call('ZADD', letters, whole(now), id)
+  end
+  drop(id)
+  tell(id)
+  pcall(trim, letters, most, limits.letters_ms, now) -- upkeep: no error of it is one of the call
 end

@@ -12,7 +12,7 @@ local function capacity()
   return kept(known[1], kept(known[2], 0))
 end
 
-local function hint_room(now)
+local function hint(now)
   if redis.call('EXISTS', waiters) == 0 then
     return
   end
@@ -38,7 +38,6 @@ local function hint_room(now)
       end
     end
   end
-  -- The line, or a list, may be damaged, and Redis full: no error of a hint is one of the call.
   for producer, its in pairs(found) do
     local list = string.sub(meta, 1, -5) .. 'room:' .. producer
     local hints = redis.pcall('LLEN', list)
@@ -46,6 +45,11 @@ local function hint_room(now)
       redis.pcall('RPUSH', list, unpack(its.names))
       redis.pcall('ZADD', tickets, 'XX', unpack(its.marks))
     end
-    redis.call('PEXPIRE', list, 10000)
+    redis.pcall('PEXPIRE', list, 10000)
   end
+end
+
+-- The line, or a list, may be damaged, Redis full, or the user without a right: no error of a hint is one of the call.
+local function hint_room(now)
+  pcall(hint, now)
 end

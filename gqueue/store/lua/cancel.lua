@@ -45,12 +45,17 @@ if not entry then
   return {'ok', 'unknown'}
 end
 local stands = head(entry) .. id
-local waited = redis.call('ZREM', ready, stands) + redis.call('ZREM', suspects, stands)
-if waited + redis.call('ZREM', scheduled, id) == 0 then
+local waits = redis.call('ZSCORE', ready, stands) or redis.call('ZSCORE', suspects, stands)
+if not (waits or redis.call('ZSCORE', scheduled, id)) then
   redis.call('HSETNX', cancels, id, whole(now))
   return {'ok', 'running'}
 end
+redis.call('ZREM', ready, '') -- needs no memory: a full Redis lets the writes after it pass
+redis.call('HDEL', jobs, '') -- what is refused is refused now, and the job waits on
 cancel_now(id, ttl_ms)
+redis.call('ZREM', ready, stands)
+redis.call('ZREM', suspects, stands)
+redis.call('ZREM', scheduled, id)
 count('cancelled', 1)
 hint_room(now)
 return {'ok', 'cancelled'}

@@ -11,6 +11,8 @@
 ]]
 local dead_jobs, dead, shed = KEYS[1], KEYS[2], KEYS[3]
 
+redis.call('ZREM', dead, '') -- what is refused is refused now
+local deleted = redis.call('HDEL', dead_jobs, unpack(ARGV))
 redis.call('ZREM', dead, unpack(ARGV))
 redis.call('ZREM', shed, unpack(ARGV))
-return {'ok', redis.call('HDEL', dead_jobs, unpack(ARGV))}
+return {'ok', deleted}

@@ -49,6 +49,7 @@ local aging = tonumber(ARGV[8])
 local limits = {letters_max = tonumber(ARGV[9]), letters_ms = tonumber(ARGV[10]), shed_max = tonumber(ARGV[11])}
 local result_ttl_ms, lane_ms, ticket_ms = ARGV[12], ARGV[13], tonumber(ARGV[14])
 local FIRST, FIELDS = 15, 4
+local NO_REPLY = '0 0 0 0 - - 0 -'
 local MOST_ID = 512 -- names have 100 characters at most; other versions may allow more
 local SHED_REPORT = '{"error":"a more urgent job took its place in the full queue"}'
 local SHED_OUTCOME = '{"state":"dead","reason":"shed","error":"a more urgent job took its place in the full queue"}'
@@ -92,6 +93,11 @@ for at = FIRST, #ARGV, FIELDS do
   end
 end
 
+if call == 1 then -- of its lane, and so the next after a refused one: what comes last of all must not be refused then
+  redis.call('SET', lane, NO_REPLY, 'PX', lane_ms)
+  redis.call('HDEL', jobs, '')
+  redis.call('ZREM', ready, '')
+end
 local total = (#ARGV - FIRST + 1) / FIELDS
 local known = redis.call('HMGET', meta, 'epoch', 'sequence', 'largest', 'capacity_set', 'places', 'capacity')
 local sequence, largest = given(known[2]), kept(known[3], 0)
@@ -147,20 +153,37 @@ local accepted, entered, shed_now, taken = 0, 0, 0, {}
 local made_ready, sooner, soonest = false, false, nil
 local to_jobs, to_ready, to_schedule, old_results, gathered = {}, {}, {}, {}, 0
 
+-- Whether Redis refused a write behind that of the records; these are taken back then. A job with a record and no place
+-- would be acknowledged to whoever brings it again, and run never.
+local function undone(reply)
+  if type(reply) == 'number' then
+    return false
+  end
+  for i = 1, gathered do
+    redis.pcall('HDEL', jobs, to_jobs[2 * i - 1])
+  end
+  for i = 2, #to_ready, 2 do
+    redis.pcall('ZREM', ready, to_ready[i])
+  end
+  return true
+end
+
 local function flush()
-  if gathered > 0 then
-    redis.call('HSET', jobs, unpack(to_jobs))
-    redis.call('UNLINK', unpack(old_results))
-    to_jobs, old_results, gathered = {}, {}, 0
+  if gathered == 0 then
+    return
   end
-  if #to_ready > 0 then
+  redis.call('HSET', jobs, unpack(to_jobs))
+  if undone(redis.pcall('UNLINK', unpack(old_results))) then
+    redis.call('UNLINK', unpack(old_results)) -- the same error once more ends the call
+  end
+  if #to_ready > 0 and undone(redis.pcall('ZADD', ready, unpack(to_ready))) then
     redis.call('ZADD', ready, unpack(to_ready))
-    made_ready, to_ready = true, {}
   end
-  if #to_schedule > 0 then
+  if #to_schedule > 0 and undone(redis.pcall('ZADD', scheduled, unpack(to_schedule))) then
     redis.call('ZADD', scheduled, unpack(to_schedule))
-    to_schedule = {}
   end
+  made_ready = made_ready or #to_ready > 0
+  to_jobs, to_ready, to_schedule, old_results, gathered = {}, {}, {}, {}, 0
 end
 
 -- Ids in `jobs`: looked up together, if the records that come along can be borne.
@@ -211,8 +234,8 @@ local function shed_for(rank)
     return false
   end
   local victim = string.sub(worst[1], 14)
-  redis.call('ZREM', ready, worst[1])
   bury(victim, 'shed', counter(attempts, victim), SHED_REPORT, SHED_OUTCOME, result_ttl_ms, time(), limits)
+  redis.call('ZREM', ready, worst[1])
   held[victim] = nil
   shed_now, has_dead = shed_now + 1, true
   return true

@@ -23,9 +23,9 @@ redis.call('ZREM', workers, '') -- needs no memory: a full Redis lets the writes
 redis.call('ZREM', lapsed, '') -- no worker, but damage: it has no key of jobs, so nobody could take it out by reap
 touch(now, lease_ms)
 for _, worker in ipairs(redis.call('ZRANGEBYSCORE', workers, '-inf', whole(now), 'LIMIT', 0, 1000)) do
+  redis.call('ZADD', lapsed, whole(now), worker) -- first: nobody would take back the jobs of one that stands nowhere
   redis.call('ZREM', workers, worker)
   redis.call('HDEL', calls, worker)
   redis.call('HDEL', asked, worker)
-  redis.call('ZADD', lapsed, whole(now), worker)
 end
 return {'ok', first(redis.call('ZRANGE', lapsed, 0, -1), 1000)}

@@ -44,10 +44,9 @@ end
 if not redis.call('ZSCORE', workers, worker) then
   return {'ok', 0}
 end
-redis.call('ZREM', ready, '') -- needs no memory: a full Redis lets the writes after it pass
+redis.call('HDEL', running, '') -- needs no memory: a full Redis lets the writes after it pass
 local given_back, cancelled = 0, 0
 for _, id in ipairs(within_bytes(first(redis.call('HKEYS', running), limit))) do
-  redis.call('HDEL', running, id)
   local entry = redis.call('HGET', jobs, id)
   if not entry then
     drop(id)
@@ -60,6 +59,7 @@ for _, id in ipairs(within_bytes(first(redis.call('HKEYS', running), limit))) do
     make_ready(id, sequence, rank, max_crashes)
     given_back = given_back + 1
   end
+  redis.call('HDEL', running, id) -- last: if Redis refuses the others, the worker holds it still
 end
 count('given_back', given_back)
 count('cancelled', cancelled)

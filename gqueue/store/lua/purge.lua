@@ -31,13 +31,14 @@ local limit = tonumber(ARGV[2])
 -- include: room
 
 local now, purged = clock(ARGV[1]), 0
+redis.call('ZREM', ready, '') -- what is refused is refused now
 for _, from in ipairs({{ready, 14}, {suspects, 14}, {scheduled, 1}}) do
   if limit > purged then
     for _, member in ipairs(redis.call('ZREVRANGE', from[1], 0, limit - purged - 1)) do
-      redis.call('ZREM', from[1], member)
       local id = string.sub(member, from[2])
       drop(id)
-      keep(id, '', '0')
+      redis.call('ZREM', from[1], member)
+      tell(id)
       purged = purged + 1
     end
   end

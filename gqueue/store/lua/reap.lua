@@ -57,9 +57,10 @@ end
 local now = clock(ARGV[1])
 redis.call('ZREM', ready, '') -- needs no memory: a full Redis lets the writes after it pass
 touch(now, lease_ms)
+redis.call('HDEL', running, '') -- what is refused is refused now: no crash is counted twice
+redis.call('ZADD', lapsed, 'XX', 0, '')
 local went_ready, went_suspect, buried, cancelled = 0, 0, {}, 0
 for _, id in ipairs(within_bytes(first(redis.call('HKEYS', running), limit))) do
-  redis.call('HDEL', running, id)
   local entry = redis.call('HGET', jobs, id)
   if not entry then
     drop(id)
@@ -67,11 +68,14 @@ for _, id in ipairs(within_bytes(first(redis.call('HKEYS', running), limit))) do
     cancel_now(id, result_ttl_ms)
     cancelled = cancelled + 1
   else
-    redis.call('HDEL', progress, id)
     local lost = counter(crashes, id) + 1
+    if lost >= max_crashes then
+      save(id, LOST_OUTCOME, result_ttl_ms)
+    end
+    redis.call('HDEL', progress, id)
     redis.call('HSET', crashes, id, whole(lost))
     if lost >= max_crashes then
-      bury(id, 'worker_lost', counter(attempts, id), LOST_REPORT, LOST_OUTCOME, result_ttl_ms, now, limits)
+      bury(id, 'worker_lost', counter(attempts, id), LOST_REPORT, '', '0', now, limits)
       buried[#buried + 1] = id
     else
       local sequence, rank = head(entry)
@@ -82,6 +86,7 @@ for _, id in ipairs(within_bytes(first(redis.call('HKEYS', running), limit))) do
       end
     end
   end
+  redis.call('HDEL', running, id) -- last: if Redis refuses the others, it is still to be taken back
 end
 count('crashed', went_ready + went_suspect + #buried + cancelled)
 count('dead', #buried)

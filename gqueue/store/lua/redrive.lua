@@ -41,12 +41,14 @@ for i = FIRST, #ARGV do
     local _, ends = string.find(letter, '^[^\n]*\n[^\n]*\n')
     local entry = string.sub(letter, (ends or 0) + 1)
     local sequence, rank = head(entry)
-    redis.call('HSET', jobs, id, entry) -- first: a full Redis refuses it, and the letter stays
-    redis.call('ZADD', ready, rank, sequence .. id)
+    redis.call('ZADD', ready, rank, sequence .. id) -- first: a full Redis refuses it, and the letter stays
+    redis.call('HDEL', dead_jobs, '') -- what is refused is refused before there is a record: who claims drops the rest
+    redis.call('ZREM', dead, '')
+    redis.call('UNLINK', prefix .. id)
+    redis.call('HSET', jobs, id, entry)
     redis.call('HDEL', dead_jobs, id)
     redis.call('ZREM', dead, id)
     redis.call('ZREM', shed, id)
-    redis.call('UNLINK', prefix .. id)
     went[#went + 1] = id
     depth = depth + 1
   end

@@ -37,17 +37,21 @@ if aging ~= 0 then
 end
 local sequence, old_rank = head(entry)
 local stands, score = sequence .. id, string.format('%.17g', rank)
-local state = 'running'
+local state, among = 'running', nil
 if redis.call('ZSCORE', ready, stands) then
-  redis.call('ZADD', ready, score, stands)
-  state = 'ready'
+  state, among = 'ready', ready
 elseif redis.call('ZSCORE', suspects, stands) then
-  redis.call('ZADD', suspects, score, stands)
-  state = 'ready'
+  state, among = 'ready', suspects
 elseif redis.call('ZSCORE', scheduled, id) then
   state = 'scheduled'
 end
+if among then
+  redis.call('ZADD', among, 'XX', 0, '') -- what is refused is refused now
+end
 if state ~= 'running' then
   redis.call('HSET', jobs, id, sequence .. score .. string.sub(entry, 14 + #old_rank))
+end
+if among then
+  redis.call('ZADD', among, score, stands)
 end
 return {'ok', state}

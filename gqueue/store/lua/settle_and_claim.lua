@@ -170,44 +170,59 @@ if #named > 0 then
     end
   end
 end
-if #mine > 0 then
-  redis.call('HDEL', running, unpack(mine))
-end
 
-local function succeed(id, outcome, ttl_ms)
-  if sparse == 0 then
-    finished[#finished + 1] = id
-    save(id, outcome, ttl_ms)
-  else
-    drop(id)
-    keep(id, outcome, ttl_ms)
-  end
-  succeeded = succeeded + 1
-end
-
-for i, id in ipairs(mine) do
-  local at = FIRST + done + (mine[id] - done - 1) * FIELDS
-  local move, ttl_ms = ARGV[at + 1], ARGV[at + 6]
+-- First the outcomes, which Redis may refuse for want of a right: then nothing is settled, and the call is sent again.
+-- What comes behind them takes commands alone that have passed before, so that no attempt is counted twice.
+local rest, moves = {}, {}
+for _, id in ipairs(mine) do
   if mine[id] <= done then
-    succeed(id, '', '0')
-  elseif move == 'succeed' then
-    succeed(id, ARGV[at + 5], ttl_ms)
-  elseif move == 'cancel' or (sparse > 0 and redis.call('HEXISTS', cancels, id) == 1) then
-    cancel_now(id, ttl_ms)
+    finished[#finished + 1] = id
+  else
+    local at = FIRST + done + (mine[id] - done - 1) * FIELDS
+    local move, outcome = ARGV[at + 1], ARGV[at + 5]
+    if move == 'succeed' then
+      finished[#finished + 1] = id
+    else
+      if move == 'cancel' or (sparse > 0 and redis.call('HEXISTS', cancels, id) == 1) then
+        move, outcome = 'cancel', CANCELLED
+      elseif move == 'retry' then
+        outcome = ''
+      end
+      rest[#rest + 1] = id
+      moves[id] = move
+    end
+    save(id, outcome, ARGV[at + 6])
+  end
+end
+succeeded = #finished
+if sparse > 0 then
+  for _, id in ipairs(finished) do
+    drop(id)
+    tell(id)
+  end
+elseif #finished > 0 then
+  redis.call('HDEL', jobs, unpack(finished))
+end
+for _, id in ipairs(rest) do
+  local at = FIRST + done + (mine[id] - done - 1) * FIELDS
+  if moves[id] == 'cancel' then
+    drop(id)
+    tell(id)
     cancelled = cancelled + 1
-  elseif move == 'retry' then
+  elseif moves[id] == 'retry' then
     redis.call('HSET', attempts, id, whole(counter(attempts, id) + 1))
     redis.call('HDEL', progress, id)
     redis.call('ZADD', scheduled, whole(now + tonumber(ARGV[at + 2])), id)
     retried = retried + 1
   else
-    bury(id, ARGV[at + 3], counter(attempts, id) + 1, ARGV[at + 4], ARGV[at + 5], ttl_ms, now, limits)
+    bury(id, ARGV[at + 3], counter(attempts, id) + 1, ARGV[at + 4], '', '0', now, limits)
     died = died + 1
   end
 end
-if #finished > 0 then
-  redis.call('HDEL', jobs, unpack(finished))
+if #mine > 0 then
+  redis.call('HDEL', running, unpack(mine))
 end
+redis.call('HSET', calls, worker, ARGV[3]) -- settled: should Redis refuse the rest, the same call is answered as before
 sparse = sparse + retried
 
 aside = redis.call('EXISTS', suspects, scheduled, waiters)
@@ -223,7 +238,7 @@ if aside > 0 then
   end
 end
 
-local ids, entries, from_ready = {}, {}, 0
+local ids, entries, from_ready, claims_suspect = {}, {}, 0, false
 if limit > 0 and not paused then
   local members = redis.call('ZRANGE', ready, 0, limit)
   ready_left = members[limit + 1] ~= nil
@@ -254,7 +269,7 @@ if limit > 0 and not paused then
     local value = ARGV[3] .. ' ' .. whole(now)
     for i, id in ipairs(ids) do
       if suspect and members[i] == suspect[1] then
-        redis.call('ZREM', suspects, suspect[1])
+        claims_suspect = true
       else
         from_ready = from_ready + 1
       end
@@ -272,10 +287,12 @@ if limit > 0 and not paused then
     elseif #claims > 0 then
       redis.call('HSET', running, unpack(claims))
     end
+    if claims_suspect then
+      redis.call('ZREM', suspects, suspect[1])
+    end
     ids = there
   end
 end
-redis.call('HSET', calls, worker, ARGV[3])
 count('skipped', #skipped)
 count('succeeded', succeeded)
 count('retried', retried)
