@@ -6,7 +6,6 @@ within these keys and commands. What that leaves open is in docs/security.md.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from functools import cache
 
 from attrs import frozen
 
@@ -65,8 +64,6 @@ ROLES: Mapping[str, Role] = {
     ),
 }
 
-_load = cache(scripts.load)
-
 
 def rules(queues: Sequence[str], roles: Iterable[str], *, selective: bool = True) -> list[str]:
     """Return the rules of ACL SETUSER for a user who plays *roles* in *queues*; what it was allowed before is undone.
@@ -78,7 +75,7 @@ def rules(queues: Sequence[str], roles: Iterable[str], *, selective: bool = True
     """
     roles = list(roles)
     own = [ROLES[role] for role in roles]
-    called = [_load()[name] for role in own for name in role.scripts]
+    called = [scripts.load()[name] for role in own for name in role.scripts]
     beside = [command for role in own for command in role.commands]
     commands = frozenset[str]().union(*map(commands_of, roles))
     # What is in KEYS must be readable and writable: Redis cannot know what a script will do with it.
@@ -105,7 +102,7 @@ def rules(queues: Sequence[str], roles: Iterable[str], *, selective: bool = True
 def commands_of(role: str) -> frozenset[str]:
     """Return the commands of *role*: of every client, of its scripts and beside them."""
     own = ROLES[role]
-    called = (_load()[name].commands for name in own.scripts)
+    called = (scripts.load()[name].commands for name in own.scripts)
     return frozenset((*ALL, *(name for name, _ in own.commands))).union(*called)
 
 

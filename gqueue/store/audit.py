@@ -9,7 +9,6 @@ import hashlib
 import itertools
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from functools import cache
 from typing import Any
 
 from attrs import evolve
@@ -53,7 +52,6 @@ _TTLS_MS = {"call:LANE": LANE_MS, "room:PRODUCER": 10_000}
 _RESULT_TTL_MS = 300_000
 
 Tell = Callable[[str, int, int], None]
-_load = cache(scripts.load)
 
 
 def audit(store: Store, *, repair: bool = False) -> list[Finding]:
@@ -331,7 +329,7 @@ class Audit:
         return self._client.call("fsck", (command, self._keys(kind, owner), *arguments))
 
     def _run(self, name: str, arguments: Sequence[Argument]) -> Any:
-        script = _load()[name]
+        script = scripts.load()[name]
         keys = [self._keys(kind) for kind in script.keys]
         return self._client.call(name, arguments, Opening(script, keys))[1:]
 

@@ -4,7 +4,6 @@ Redis before 7.2 does not say which command of a script it refused, but on which
 """
 
 import re
-from functools import cache
 
 from gqueue.store import scripts
 from gqueue.store.acl import ROLES
@@ -15,8 +14,6 @@ _KEY = re.compile(r"permissions to access (a|one of the) keys?|can't access at l
 _CHANNEL = re.compile(r"permissions to access (a|one of the) channels?")
 _LINE = re.compile(r"@user_script: ?(\d+)")
 _CALL = re.compile(rb"redis\.p?call\(\s*'(\w+)'")
-
-_load = cache(scripts.load)
 
 
 def lacking(text: str, operation: str, queue: str) -> str:
@@ -44,7 +41,7 @@ def _keys_of(operation: str, queue: str) -> str:
 
 
 def _on_its_line(text: str, operation: str) -> str:
-    line, script = _LINE.search(text), _load().get(operation)
+    line, script = _LINE.search(text), scripts.load().get(operation)
     if line is None or script is None:
         return ""
     lines = script.text.splitlines()

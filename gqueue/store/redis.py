@@ -5,7 +5,6 @@ which keys and arguments they take; what is passed here is checked against them 
 """
 
 from collections.abc import Callable, Sequence
-from functools import cache
 from typing import Any
 
 from attrs import evolve
@@ -51,8 +50,6 @@ ROOM_HINTS = 256
 MOST_OPENINGS = 256
 """Kept a store: one for each script, lane and worker in use; lanes and workers come and go."""
 
-_load = cache(scripts.load)
-
 
 class RedisStore:
     """A Store (see store.base) in Redis. Connects when it is first used; a forked child connects anew.
@@ -71,7 +68,7 @@ class RedisStore:
         self.name, self.rules = name, rules
         self._url, self._retry_for_ms = url, retry_for_ms
         self._keys = Keys(name)
-        self._scripts = _load()
+        self._scripts = scripts.load()
         self._openings: dict[tuple[str, ...], Opening] = {}
         self._confirms: set[bool] = set()
         self._sent: tuple[str, int, Link] | None = None  # a worker's call that was sent behind another, and where

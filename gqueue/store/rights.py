@@ -7,7 +7,6 @@ form that a server refuses anyway, or that does nothing, to a key that is of nob
 import re
 import secrets
 from collections.abc import Iterable, Mapping, Sequence
-from functools import cache
 
 from redis.exceptions import ResponseError
 
@@ -96,8 +95,6 @@ redis.pcall('UNLINK', ARGV[2])
 return answer
 """
 
-_load = cache(scripts.load)
-
 
 def missing(address: Address, reply_timeout: float, queue: str, role: str) -> list[str]:
     """Return what the user of *address* lacks for *role* in *queue*, as rules of ACL SETUSER.
@@ -126,7 +123,7 @@ class _Trial:
         self._absent: list[str] = []
 
     def of(self, role: Role) -> list[str]:
-        called = [_load()[name] for name in role.scripts]
+        called = [scripts.load()[name] for name in role.scripts]
         no_scripts = [name for name in ("EVAL", "EVALSHA") if self._is_denied(name, b"return 1", 0)]
         if no_scripts or self._absent:  # then nothing else can be tried
             return [*self._absent, *(f"+{name.lower()}" for name in no_scripts)]

@@ -9,6 +9,7 @@ operation of the store that it carries out.
 import hashlib
 import re
 from collections.abc import Mapping
+from functools import cache
 from importlib import resources
 from types import MappingProxyType
 
@@ -81,8 +82,9 @@ class Script:
         return frozenset(_COMMAND.findall(self.text.decode()))
 
 
+@cache
 def load() -> Mapping[str, Script]:
-    """Return all scripts of the package by name."""
+    """Return all scripts of the package by name; they are read once."""
     folder = resources.files("gqueue.store") / "lua"
     texts = {file.name[:-4]: file.read_text("utf-8") for file in folder.iterdir() if file.name.endswith(".lua")}
     parts = {name[1:]: text for name, text in texts.items() if name.startswith("_")}
