@@ -2,7 +2,7 @@
 
 Decides that a user's mistake is one line and an exit code, and that no command but `worker` costs the import of
 gevent: a command's module is imported when it is called. Exit codes: 0 clean, 1 failure, 2 usage, 3 Redis not
-reachable at start, 4 hub stuck.
+usable at start, 4 hub stuck.
 """
 
 import importlib

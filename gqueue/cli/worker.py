@@ -158,6 +158,8 @@ def _work(
     servers = [reach.check(url) for url in dict.fromkeys(queue.url for queue in queues)]
     sizes = [f"queue {queue.name} (size {queue.settings.capacity:,})" for queue in queues]
     _logger.info("%s on %s", " and ".join(sizes), " and ".join(servers))
+    for queue in queues:
+        reach.prove_rights(queue.url, queue.name)
     from gqueue.worker import Worker
 
     replaced = (lambda: _tell(line, SAYS_REPLACED)) if line is not None else lambda: None
