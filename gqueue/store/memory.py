@@ -311,6 +311,7 @@ def snapshot(state: QueueState) -> dict[str, Any]:
         "scheduled": sorted((at, job_id) for job_id, at in state.scheduled.items()),
         "running": {w: {i: tuple(run) for i, run in runs.items()} for w, runs in state.running.items()},
         "workers": dict(state.workers),
+        "graces": dict(state.graces),
         "lapsed": dict(state.lapsed),
         "calls": dict(state.calls),
         "lanes": {lane: (last.call, last.reply) for lane, last in state.lanes.items()},

@@ -36,6 +36,7 @@ class _Reader:
             "scheduled": self._ranked("scheduled"),
             "running": {worker: self._hash("running:WORKER", _run, worker) for worker in self._of("running:WORKER")},
             "workers": self._scores("workers"),
+            "graces": self._graces(),
             "lapsed": self._scores("lapsed"),
             "calls": self._hash("calls", int),
             "lanes": {lane: _lane(self._ask(b"GET", "call:LANE", lane)) for lane in self._of("call:LANE")},
@@ -76,7 +77,12 @@ class _Reader:
         return [(float(score), replies.text(member)) for member, score in zip(found[::2], found[1::2], strict=True)]
 
     def _scores(self, kind: str) -> dict[str, int]:
-        return {member: math.ceil(score) for score, member in self._ranked(kind)}  # half a ms may be missing: _room.lua
+        # Of a ms a part may be missing: _room.lua, _touch.lua.
+        return {member: math.ceil(score) for score, member in self._ranked(kind)}
+
+    def _graces(self) -> dict[str, int]:
+        graces = {worker: int(8 * (math.ceil(score) - score)) for score, worker in self._ranked("workers")}
+        return {worker: number for worker, number in graces.items() if number}
 
     def _letters(self) -> dict[str, Any]:
         stored = self._hash("dead:jobs", bytes)

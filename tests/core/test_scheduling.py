@@ -5,7 +5,7 @@ That Redis does the same is shown by tests/store/test_model.py.
 
 import pytest
 from attrs import evolve
-from hypothesis import settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
@@ -499,6 +499,72 @@ def test_after_a_silence_of_all_the_gap_is_granted_before_anyone_is_fenced():
     queue.now_ms += LEASE_MS // 3
     queue.state, lapsed = scheduling.fence(queue.state, RULES, now_ms=queue.now_ms)
     assert lapsed == ("w",)
+
+
+def beat(queue, worker):
+    queue.state, _ = scheduling.heartbeat(queue.state, RULES, worker, now_ms=queue.now_ms)
+    queue.state, lapsed = scheduling.fence(queue.state, RULES, now_ms=queue.now_ms)
+    return lapsed
+
+
+gaps_ms = st.sampled_from([1, 150, 299, 300, 301, 449, 450, 451, 451, 451, 599, 600, 601, 899, 900, 901, 5_001])
+
+
+@given(gaps=st.lists(gaps_ms, min_size=1, max_size=40))
+def test_whatever_the_silences_of_the_others_a_dead_worker_is_fenced_by_the_end_of_the_fourth(gaps):
+    queue = Queue()
+    queue.register("dead")
+    queue.register("survivor")
+    beat(queue, "survivor")
+    silences, until_ms = 0, queue.now_ms + LEASE_MS
+    for gap in gaps:
+        queue.now_ms += gap
+        silent = 2 * gap > LEASE_MS
+        fenced = beat(queue, "survivor") == ("dead",)
+        silences += silent
+        if silent and silences <= 3:
+            until_ms = max(until_ms, queue.now_ms + LEASE_MS // 3)
+        assert fenced or (queue.now_ms < until_ms and silences <= 3)
+        assert "survivor" in queue.state.workers
+        if fenced:
+            assert queue.now_ms >= until_ms
+            return
+
+
+@given(
+    silences=st.lists(
+        st.tuples(st.sampled_from([451, 600, 901, 5_001, 3_600_000]), st.sampled_from([0, 1, 150, 299]), st.booleans()),
+        max_size=20,
+    )
+)
+def test_a_worker_that_is_heard_by_the_third_of_silences_in_a_row_keeps_its_lease(silences):
+    queue = Queue()
+    queue.register("slow")
+    queue.register("other")
+    beat(queue, "other")
+    missed = 0
+    for gap, later, comes in silences:
+        queue.now_ms += gap
+        assert beat(queue, "other") == ()
+        queue.now_ms += later
+        assert beat(queue, "other") == ()
+        missed = 0 if comes or missed == 2 else missed + 1
+        if not missed:
+            assert beat(queue, "slow") == ()
+
+
+def test_a_clock_that_goes_back_again_and_again_keeps_no_lapsed_lease():
+    queue = Queue()
+    queue.register("dead")
+    queue.register("other")
+    beat(queue, "other")
+    for _ in range(3):
+        queue.now_ms += LEASE_MS // 2 + 1
+        assert beat(queue, "other") == ()
+    queue.now_ms -= LEASE_MS // 6 + 1
+    assert beat(queue, "other") == ()
+    queue.now_ms += LEASE_MS // 2 + 1
+    assert beat(queue, "other") == ("dead",)
 
 
 def test_a_clock_that_goes_back_leaves_no_lease_longer_than_one():

@@ -609,6 +609,24 @@ def test_after_a_long_silence_of_all_nobody_is_fenced_at_once(store: Store):
     store.heartbeat("w", now_ms=NOW + 10 * LEASE + LEASE // 3 - 1)
 
 
+def test_silence_again_and_again_saves_a_worker_only_if_it_is_heard_in_between(store: Store):
+    for worker in ("dead", "late", "w"):
+        store.register(worker, now_ms=NOW)
+        store.heartbeat(worker, now_ms=NOW)
+    now_ms = NOW
+    for _ in range(3):
+        now_ms += LEASE
+        store.heartbeat("w", now_ms=now_ms)
+        assert store.fence(now_ms=now_ms) == ()
+        assert store.workers(now_ms=now_ms)["dead"] == LEASE // 3
+    store.heartbeat("late", now_ms=now_ms)
+    now_ms += LEASE
+    store.heartbeat("w", now_ms=now_ms)
+
+    assert store.fence(now_ms=now_ms) == ("dead",)
+    assert store.workers(now_ms=now_ms) == {"late": LEASE // 3, "w": LEASE}
+
+
 def test_heartbeat_tells_cancels_what_is_asked_and_how_many_jobs_are_held(store: Store):
     put(store, "a", "b")
     claim(store)

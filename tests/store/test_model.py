@@ -171,6 +171,15 @@ def machine(server, rules):
             for worker in lapsed:
                 self.both("reap", worker=worker, limit=3)
 
+        @rule(pick=picks, silences=st.integers(2, 5), step_ms=st.sampled_from([451, 451, 2_001, -151]))
+        def one_is_heard_between_silences(self, pick, silences, step_ms):
+            heard = self.live(pick)
+            for _ in range(silences):
+                self.now_ms += step_ms
+                self.both("heartbeat", worker=heard)
+                self.both("workers")
+                self.both("fence")
+
         @rule(worker=workers, limit=st.integers(1, 3))
         def leave(self, worker, limit):
             self.both("leave", worker=worker, limit=limit)

@@ -17,44 +17,62 @@ from gqueue.core.scheduling.state import (
 )
 from gqueue.errors import LeaseLost, NotLapsed
 
+MOST_GRACES = 3
+"""Silences in a row that a worker is granted without being heard. A dead one must not be granted each: others may be
+silent again and again, as where jobs hold the interpreter's lock. A live one may miss the moment between two silences
+of a Redis that comes and goes, and not three such moments."""
+
 
 def touch(state: QueueState, rules: Rules, now_ms: int) -> QueueState:
     """Note that a worker was heard at *now_ms*; after a silence of all of them, grant the gap first.
 
     If nobody was heard for half a lease, or the clock went back by a sixth, Redis was away or its clock was stepped:
-    every deadline is set into [now + lease/3, now + lease], so that no live worker is fenced for it.
+    every deadline is set into [now + lease/3, now + lease], so that no live worker is fenced for it. A worker that was
+    not heard since MOST_GRACES such silences keeps its deadline, and so is over by the end of the next.
     """
     lease_ms = state.lease_ms or rules.lease_ms
     seen_ms = now_ms if state.seen_ms is None else state.seen_ms
     if 2 * (now_ms - seen_ms) > lease_ms or 6 * (seen_ms - now_ms) > lease_ms:
         first, last = now_ms + lease_ms // 3, now_ms + lease_ms
-        state = evolve(state, workers={w: min(max(until, first), last) for w, until in state.workers.items()})
+        workers, graces = dict(state.workers), dict(state.graces)
+        for worker, until in workers.items():
+            if graces.get(worker, 0) < MOST_GRACES:
+                graces[worker] = graces.get(worker, 0) + 1
+                until = max(until, first)
+            workers[worker] = min(until, last)
+        state = evolve(state, workers=workers, graces=graces)
     return evolve(state, seen_ms=now_ms)
+
+
+def renew(state: QueueState, rules: Rules, worker: str, now_ms: int) -> QueueState:
+    """Note that *worker*, which is registered, was heard at *now_ms*: its lease begins anew."""
+    state = touch(state, rules, now_ms)
+    until_ms = now_ms + (state.lease_ms or rules.lease_ms)
+    return evolve(state, workers={**state.workers, worker: until_ms}, graces=without(state.graces, worker))
 
 
 def register(state: QueueState, rules: Rules, worker: str, *, now_ms: int) -> tuple[QueueState, None]:
     """Give *worker* a lease. The longest lease that registered workers brought is in force for all of them."""
     others = state.lease_ms if state.workers else None
     lease_ms = max(rules.lease_ms, others or 0)
-    return evolve(state, lease_ms=lease_ms, workers={**state.workers, worker: now_ms + lease_ms}), None
+    workers, graces = {**state.workers, worker: now_ms + lease_ms}, without(state.graces, worker)
+    return evolve(state, lease_ms=lease_ms, workers=workers, graces=graces), None
 
 
 def heartbeat(state: QueueState, rules: Rules, worker: str, *, now_ms: int) -> tuple[QueueState, Beat]:
     """Renew the lease of *worker*. Raises LeaseLost."""
     if worker not in state.workers:
         raise LeaseLost(worker)
-    state = touch(state, rules, now_ms)
+    state = renew(state, rules, worker, now_ms)
     running = state.running.get(worker, {})
-    beat = Beat(tuple(sorted(state.cancels.keys() & running.keys())), state.asked.get(worker), len(running))
-    workers = {**state.workers, worker: now_ms + (state.lease_ms or rules.lease_ms)}
-    return evolve(state, workers=workers), beat
+    return state, Beat(tuple(sorted(state.cancels.keys() & running.keys())), state.asked.get(worker), len(running))
 
 
 def fence(state: QueueState, rules: Rules, *, now_ms: int) -> tuple[QueueState, tuple[str, ...]]:
     """Fence the workers whose lease is over; return all whose jobs are still to be taken back."""
     state = touch(state, rules, now_ms)
-    over = sorted((until, w) for w, until in state.workers.items() if until <= now_ms)[:MOVE_LIMIT]
-    for _, worker in over:
+    over = sorted((until, -state.graces.get(w, 0), w) for w, until in state.workers.items() if until <= now_ms)
+    for _, _, worker in over[:MOVE_LIMIT]:
         state = evolve(_deregister(state, worker), lapsed={**state.lapsed, worker: now_ms})
     return state, tuple(sorted(state.lapsed)[:MOVE_LIMIT])
 
@@ -137,6 +155,7 @@ def _deregister(state: QueueState, worker: str) -> QueueState:
     return evolve(
         state,
         workers=without(state.workers, worker),
+        graces=without(state.graces, worker),
         calls=without(state.calls, worker),
         asked=without(state.asked, worker),
     )

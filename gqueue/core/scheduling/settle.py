@@ -6,7 +6,7 @@ from attrs import evolve
 
 from gqueue.core.lifecycle import Move, after
 from gqueue.core.model import MOVE_LIMIT, Claim, ClaimedJob, Left, Reason, Rules, Settlement, State
-from gqueue.core.scheduling.leases import touch
+from gqueue.core.scheduling.leases import renew
 from gqueue.core.scheduling.state import (
     QueueState,
     Run,
@@ -45,8 +45,7 @@ def settle_and_claim(
     last = state.calls.get(worker, 0)
     if call not in (last - 1, last, last + 1):
         raise StaleCall(worker, call)
-    state = touch(state, rules, now_ms)
-    state = evolve(state, workers={**state.workers, worker: now_ms + (state.lease_ms or rules.lease_ms)})
+    state = renew(state, rules, worker, now_ms)
     if call <= last:
         again = best(state, (i for i, run in state.running.get(worker, {}).items() if run.call == call))
         return state, _answer(state, rules, worker, again, (), now_ms)

@@ -85,7 +85,10 @@ class LastCall(NamedTuple):
 
 @frozen
 class QueueState:
-    """A queue. Fields are named as the keys in Redis are; `line` is `waiters` and `tickets` in one."""
+    """A queue. Fields are named as the keys in Redis are; `line` is `waiters` and `tickets` in one.
+
+    `graces` is part of `workers` there: how many silences in a row a worker was granted and not heard since.
+    """
 
     jobs: Mapping[str, Entry] = field(factory=dict)
     ready: frozenset[str] = frozenset()
@@ -93,6 +96,7 @@ class QueueState:
     scheduled: Mapping[str, int] = field(factory=dict)
     running: Mapping[str, Mapping[str, Run]] = field(factory=dict)
     workers: Mapping[str, int] = field(factory=dict)
+    graces: Mapping[str, int] = field(factory=dict)
     lapsed: Mapping[str, int] = field(factory=dict)
     calls: Mapping[str, int] = field(factory=dict)
     lanes: Mapping[str, LastCall] = field(factory=dict)

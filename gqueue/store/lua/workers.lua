@@ -12,6 +12,6 @@ local workers = KEYS[1]
 
 local now, all = clock(ARGV[1]), redis.call('ZRANGE', workers, 0, -1, 'WITHSCORES')
 for i = 2, #all, 2 do
-  all[i] = whole(tonumber(all[i]) - now)
+  all[i] = whole(math.ceil(tonumber(all[i])) - now) -- a part of a ms may be missing: _touch.lua
 end
 return {'ok', all}
