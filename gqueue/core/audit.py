@@ -52,6 +52,7 @@ class Flaw(Enum):
     TWO_LEASES = "two_leases"
     LEASE_AHEAD = "lease_ahead"
     BAD_CALL = "bad_call"
+    BAD_LEASE = "bad_lease"
     NO_WORKER = "no_worker"
     NO_TICKET = "no_ticket"
     NO_WAITER = "no_waiter"
@@ -87,6 +88,7 @@ REPAIRS: Mapping[Flaw, str] = {
     Flaw.TWO_LEASES: "fence it, so that its jobs are taken back",
     Flaw.LEASE_AHEAD: "end the lease in one lease's time",
     Flaw.BAD_CALL: "fence it, so that its jobs are taken back",
+    Flaw.BAD_LEASE: "remove it: the worker counts on the lease in force",
     Flaw.NO_WORKER: "remove it: there is no worker",
     Flaw.NO_TICKET: "remove it: its producer stands in line again when it asks",
     Flaw.NO_WAITER: "remove it: its producer stands in line again when it asks",
@@ -164,7 +166,7 @@ class JobSeen(NamedTuple):
 
 
 class WorkerSeen(NamedTuple):
-    """All that is kept of one worker; times in ms, None: not there."""
+    """All that is kept of one worker; times in ms, None: not there. *lease* is what it brought, as written."""
 
     worker: str
     until_ms: float | None
@@ -172,6 +174,7 @@ class WorkerSeen(NamedTuple):
     call: str | None
     asked: str | None
     held: int
+    lease: str | None = None
 
 
 class PlaceSeen(NamedTuple):
@@ -328,8 +331,10 @@ def judge_worker(seen: WorkerSeen, *, now_ms: float, lease_ms: float | None) -> 
         findings.append(
             found(Flaw.LEASE_AHEAD, "workers", f"its lease of {lease_ms / 1000:g} s ends in {ahead:,.0f} s")
         )
+    if registered and seen.lease is not None and not _is_lease(seen.lease):
+        findings.append(found(Flaw.BAD_LEASE, "leases", f"{_short(seen.lease)} is no lease"))
     if not registered:
-        for key, value in (("calls", seen.call), ("asked", seen.asked)):
+        for key, value in (("calls", seen.call), ("asked", seen.asked), ("leases", seen.lease)):
             if value is not None:
                 findings.append(found(Flaw.NO_WORKER, key, "no such worker is registered"))
         if seen.held and seen.lapsed_ms is None:
@@ -431,6 +436,10 @@ def _is_counter(text: str | None) -> bool:
 
 def _numbers(values: Sequence[float]) -> str:
     return ", ".join(f"{value:.16g}" for value in values)
+
+
+def _is_lease(text: str) -> bool:
+    return bool(_WHOLE.fullmatch(text)) and 1 <= int(text) <= LONGEST_LEASE_MS
 
 
 def _short(value: object) -> str:

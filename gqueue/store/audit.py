@@ -214,7 +214,7 @@ class Audit:
 
     def _walk_workers(self) -> Iterator[Finding]:
         names = {*self._lost}
-        for kind in ("workers", "lapsed", "calls", "asked"):
+        for kind in ("workers", "lapsed", "calls", "asked", "leases"):
             names.update(self._names(kind))
         workers = sorted(names)
         for at in range(0, len(workers), PAGE):
@@ -225,8 +225,8 @@ class Audit:
         now_ms, lease, *rows = self._run("audit_workers", [b"", *names])
         lease_ms = replies.count(lease) or None
         found = []
-        for name, (until, lapsed, call, asked, held) in zip(names, rows, strict=True):
-            seen = WorkerSeen(name, _score(until), _score(lapsed), _text(call), _text(asked), held)
+        for name, (until, lapsed, call, asked, held, brought) in zip(names, rows, strict=True):
+            seen = WorkerSeen(name, _score(until), _score(lapsed), _text(call), _text(asked), held, _text(brought))
             found += judge_worker(seen, now_ms=float(now_ms), lease_ms=lease_ms)
         return found
 

@@ -20,6 +20,7 @@ KINDS: Mapping[str, str] = {
     "crashes": "hash",
     "cancels": "hash",
     "asked": "hash",
+    "leases": "hash",
     "progress": "hash",
     "dead": "zset",
     "dead:jobs": "hash",

@@ -319,6 +319,7 @@ def snapshot(state: QueueState) -> dict[str, Any]:
         "crashes": dict(state.crashes),
         "cancels": dict(state.cancels),
         "asked": {worker: what.value for worker, what in state.asked.items()},
+        "leases": dict(state.leases),
         "progress": dict(state.progress),
         "letters": {
             i: (d.died_at_ms, d.reason.value, d.failures, d.crashes, d.report, (d.entry.sequence, d.entry.rank))

@@ -305,7 +305,7 @@ class RedisStore:
         return Reaped(ready, suspect, replies.texts(buried), cancelled, left)
 
     def leave(self, worker: str, limit: int, *, now_ms: int | None = None) -> int:
-        arguments: list[Argument] = [worker, limit, self.rules.max_crashes, self.rules.result_ttl_ms]
+        arguments: list[Argument] = [_now(now_ms), worker, limit, self.rules.max_crashes, self.rules.result_ttl_ms]
         return int(_fenced(self._run("leave", arguments, WORKER=worker), worker)[1])
 
     def wait_hint(self, timeout: float) -> bool:

@@ -44,6 +44,7 @@ class _Reader:
             "crashes": self._hash("crashes", int),
             "cancels": self._hash("cancels", int),
             "asked": self._hash("asked", replies.text),
+            "leases": self._hash("leases", int),
             "progress": self._hash("progress", bytes),
             "letters": self._letters(),
             "results": {job_id: self._result(job_id) for job_id in self._of("result:ID")},

@@ -37,7 +37,14 @@ def all_findings(snapshot, now_ms):
     """Return what the judges say of a snapshot, walk by walk as the audit does it."""
     found = [f for seen in jobs_seen(snapshot) for f in judge_job(seen)]
     held = {worker: len(runs) for worker, runs in snapshot["running"].items()}
-    for worker in {*snapshot["workers"], *snapshot["lapsed"], *snapshot["calls"], *snapshot["asked"], *held}:
+    for worker in {
+        *snapshot["workers"],
+        *snapshot["lapsed"],
+        *snapshot["calls"],
+        *snapshot["asked"],
+        *snapshot["leases"],
+        *held,
+    }:
         call = snapshot["calls"].get(worker)
         seen = WorkerSeen(
             worker,
@@ -46,6 +53,7 @@ def all_findings(snapshot, now_ms):
             None if call is None else str(call),
             snapshot["asked"].get(worker),
             held.get(worker, 0),
+            None if (lease := snapshot["leases"].get(worker)) is None else str(lease),
         )
         found += judge_worker(seen, now_ms=now_ms, lease_ms=snapshot["meta"]["lease"])
     for rank, number, name, until in snapshot["line"]:

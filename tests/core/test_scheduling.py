@@ -585,6 +585,38 @@ def test_the_longest_lease_of_the_registered_workers_is_in_force():
     assert queue.state.workers["short"] == queue.now_ms + 9_000
 
 
+leases_ms = st.sampled_from([None, LEASE_MS, 2 * LEASE_MS, 10 * LEASE_MS])
+
+
+@given(program=st.lists(st.tuples(st.sampled_from("abc"), leases_ms, st.sampled_from([0, 1, 400])), max_size=30))
+def test_the_lease_in_force_is_the_longest_that_those_who_are_registered_brought(program):
+    queue, brought = Queue(), {}
+    for worker, lease_ms, later_ms in program:
+        queue.now_ms += later_ms
+        if lease_ms is not None:
+            brought[worker] = lease_ms
+            queue.state, _ = scheduling.register(queue.state, Rules(lease_ms=lease_ms), worker, now_ms=queue.now_ms)
+        elif worker in brought:
+            del brought[worker]
+            queue.state, _ = scheduling.leave(queue.state, RULES, worker, 1_000, now_ms=queue.now_ms)
+        queue.state, _ = scheduling.fence(queue.state, RULES, now_ms=queue.now_ms)
+        brought = {worker: lease for worker, lease in brought.items() if worker in queue.state.workers}
+        assert not brought or queue.state.lease_ms == max(brought.values())
+        assert all(until <= queue.now_ms + queue.state.lease_ms for until in queue.state.workers.values())
+
+
+def test_the_lease_never_gets_shorter_than_a_worker_counts_on_that_did_not_say_what_it_brought():
+    queue = Queue()
+    queue.state, _ = scheduling.register(queue.state, Rules(lease_ms=9_000), "earlier version", now_ms=queue.now_ms)
+    queue.state = evolve(queue.state, leases={})
+    queue.register("short")
+    queue.state, _ = scheduling.leave(queue.state, RULES, "short", 1_000, now_ms=queue.now_ms)
+    assert queue.state.lease_ms == 9_000
+    queue.register("short")
+    queue.state, _ = scheduling.leave(queue.state, RULES, "earlier version", 1_000, now_ms=queue.now_ms)
+    assert queue.state.lease_ms == LEASE_MS
+
+
 def test_leaving_gives_back_without_using_an_attempt():
     queue = Queue()
     queue.register()

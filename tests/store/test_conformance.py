@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Sequence
 
 import pytest
+from attrs import evolve
 
 from gqueue.core.model import (
     AWAITED_MS,
@@ -625,6 +626,33 @@ def test_silence_again_and_again_saves_a_worker_only_if_it_is_heard_in_between(s
 
     assert store.fence(now_ms=now_ms) == ("dead",)
     assert store.workers(now_ms=now_ms) == {"late": LEASE // 3, "w": LEASE}
+
+
+@pytest.mark.parametrize("how", ["leaves", "is fenced"])
+def test_lease_in_force_is_the_longest_of_the_workers_that_are_left(store: Store, how: str):
+    for worker, lease_ms in (("long", 8 * LEASE), ("middle", 2 * LEASE), ("dead", LEASE), ("w", LEASE)):
+        other = store.clone()
+        other.rules = evolve(RULES, lease_ms=lease_ms)  # type: ignore[misc]
+        other.register(worker, now_ms=NOW)
+        other.close()
+    now_ms = NOW
+    store.heartbeat("w", now_ms=now_ms)
+    assert store.workers(now_ms=now_ms) == {"long": 8 * LEASE, "middle": 8 * LEASE, "dead": 8 * LEASE, "w": 8 * LEASE}
+
+    if how == "leaves":
+        assert store.leave("long", 10, now_ms=now_ms) == 0
+    else:
+        for now_ms in range(NOW, NOW + 8 * LEASE + 1, LEASE):
+            for worker in ("middle", "dead", "w"):
+                store.heartbeat(worker, now_ms=now_ms)
+            lapsed = store.fence(now_ms=now_ms)
+        assert lapsed == ("long",)
+
+    assert store.workers(now_ms=now_ms) == {"middle": 2 * LEASE, "dead": 2 * LEASE, "w": 2 * LEASE}
+    store.leave("middle", 10, now_ms=now_ms)
+    assert store.workers(now_ms=now_ms) == {"dead": LEASE, "w": LEASE}
+    store.register("new", now_ms=now_ms)
+    assert store.workers(now_ms=now_ms)["new"] == LEASE
 
 
 def test_heartbeat_tells_cancels_what_is_asked_and_how_many_jobs_are_held(store: Store):

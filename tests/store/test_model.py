@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
 from gqueue.core.model import Ask, State, Ticket, WhenFull
+from gqueue.core.scheduling.state import without
 from gqueue.errors import GqueueError
 from gqueue.store import open_store
 from gqueue.store.memory import MemoryStore
@@ -115,6 +116,21 @@ def machine(server, rules):
             self.registered += 1
             self.both("register", worker=f"w{self.registered}")
             return f"w{self.registered}"
+
+        @rule(target=workers, lease_ms=st.sampled_from([LEASE_MS // 2, 2 * LEASE_MS, 10 * LEASE_MS]))
+        def register_with_another_lease(self, lease_ms):
+            own = self.redis.rules, self.model.rules
+            self.redis.rules = self.model.rules = evolve(rules, lease_ms=lease_ms)
+            worker = self.register()
+            self.redis.rules, self.model.rules = own
+            return worker
+
+        @rule(pick=picks)
+        def a_worker_is_of_a_version_that_noted_no_lease(self, pick):
+            worker, cell = self.live(pick), self.model._cell
+            cell.state = evolve(cell.state, leases=without(cell.state.leases, worker))
+            with server.client() as client:
+                client.hdel(f"gq:{{{self.redis.name}}}:leases", worker)
 
         @rule(
             worker=workers,

@@ -53,10 +53,14 @@ def renew(state: QueueState, rules: Rules, worker: str, now_ms: int) -> QueueSta
 
 def register(state: QueueState, rules: Rules, worker: str, *, now_ms: int) -> tuple[QueueState, None]:
     """Give *worker* a lease. The longest lease that registered workers brought is in force for all of them."""
-    others = state.lease_ms if state.workers else None
-    lease_ms = max(rules.lease_ms, others or 0)
-    workers, graces = {**state.workers, worker: now_ms + lease_ms}, without(state.graces, worker)
-    return evolve(state, lease_ms=lease_ms, workers=workers, graces=graces), None
+    state = evolve(
+        state,
+        workers={**state.workers, worker: now_ms},
+        graces=without(state.graces, worker),
+        leases={**state.leases, worker: rules.lease_ms},
+    )
+    state = _agree(state, now_ms)
+    return evolve(state, workers={**state.workers, worker: now_ms + (state.lease_ms or rules.lease_ms)}), None
 
 
 def heartbeat(state: QueueState, rules: Rules, worker: str, *, now_ms: int) -> tuple[QueueState, Beat]:
@@ -74,7 +78,7 @@ def fence(state: QueueState, rules: Rules, *, now_ms: int) -> tuple[QueueState, 
     over = sorted((until, -state.graces.get(w, 0), w) for w, until in state.workers.items() if until <= now_ms)
     for _, _, worker in over[:MOVE_LIMIT]:
         state = evolve(_deregister(state, worker), lapsed={**state.lapsed, worker: now_ms})
-    return state, tuple(sorted(state.lapsed)[:MOVE_LIMIT])
+    return _agree(state, now_ms) if over else state, tuple(sorted(state.lapsed)[:MOVE_LIMIT])
 
 
 def reap(state: QueueState, rules: Rules, worker: str, limit: int, *, now_ms: int) -> tuple[QueueState, Reaped]:
@@ -134,7 +138,7 @@ def leave(state: QueueState, rules: Rules, worker: str, limit: int, *, now_ms: i
         given_back += 1
     state = count(state, given_back=given_back)
     left = len(state.running.get(worker, {}))
-    return (state, left) if left else (_deregister(state, worker), 0)
+    return (state, left) if left else (_agree(_deregister(state, worker), now_ms), 0)
 
 
 def ask(state: QueueState, worker: str, what: Ask) -> tuple[QueueState, bool]:
@@ -149,6 +153,19 @@ def report_progress(state: QueueState, worker: str, job_id: str, progress: bytes
     if worker not in state.workers or job_id not in state.running.get(worker, {}):
         return state, False
     return evolve(state, progress={**state.progress, job_id: progress}), True
+
+
+def _agree(state: QueueState, now_ms: int) -> QueueState:
+    """Put the longest lease that registered workers brought in force, and let no deadline count on a longer one.
+
+    A worker without an entry, as of a version that made none, counts on the lease in force.
+    """
+    leases = {worker: state.leases[worker] for worker in state.workers if worker in state.leases}
+    if not state.workers:
+        return evolve(state, leases=leases)
+    lease_ms = max(leases.get(worker, state.lease_ms or 0) for worker in state.workers)
+    workers = {worker: min(until, now_ms + lease_ms) for worker, until in state.workers.items()}
+    return evolve(state, lease_ms=lease_ms, leases=leases, workers=workers)
 
 
 def _deregister(state: QueueState, worker: str) -> QueueState:

@@ -104,6 +104,7 @@ class QueueState:
     crashes: Mapping[str, int] = field(factory=dict)
     cancels: Mapping[str, int] = field(factory=dict)
     asked: Mapping[str, Ask] = field(factory=dict)
+    leases: Mapping[str, int] = field(factory=dict)
     progress: Mapping[str, bytes] = field(factory=dict)
     letters: Mapping[str, Death] = field(factory=dict)
     results: Mapping[str, Kept] = field(factory=dict)

@@ -14,23 +14,27 @@
   KEYS[12]  progress        hash  id -> what the job reported
   KEYS[13]  awaited         zset  id -> until, ms
   KEYS[14]  wake            list  hints for workers
-  KEYS[15]  meta            hash  paused
-  KEYS[16]  stats           hash  totals
-  ARGV[1]   worker         str  its id
-  ARGV[2]   limit          int  1 .. 1000 jobs a call
-  ARGV[3]   max_crashes    int  >= 1
-  ARGV[4]   result_ttl_ms  int  how long the outcome of a job that is cancelled here is kept
+  KEYS[15]  leases          hash  worker -> the lease it brought, ms
+  KEYS[16]  meta            hash  lease, paused
+  KEYS[17]  stats           hash  totals
+  ARGV[1]   now_ms         int  '': the server's TIME
+  ARGV[2]   worker         str  its id
+  ARGV[3]   limit          int  1 .. 1000 jobs a call
+  ARGV[4]   max_crashes    int  >= 1
+  ARGV[5]   result_ttl_ms  int  how long the outcome of a job that is cancelled here is kept
 
   Returns  {"ok", left} | {"lease_lost"}
   Writes   result:ID
   Model    gqueue.core.scheduling.leave
-  Cost     O(held * log held + limit * log n)
+  Cost     O(held * log held + limit * log n), and O(workers) at the end
 ]]
 local workers, lapsed, calls, asked, running = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local ready, suspects, jobs, attempts, crashes = KEYS[6], KEYS[7], KEYS[8], KEYS[9], KEYS[10]
 local cancels, progress, awaited = KEYS[11], KEYS[12], KEYS[13]
-local wake, meta, stats = KEYS[14], KEYS[15], KEYS[16]
-local worker, limit, max_crashes, result_ttl_ms = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4]
+local wake, leases, meta, stats = KEYS[14], KEYS[15], KEYS[16], KEYS[17]
+local worker, limit, max_crashes, result_ttl_ms = ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4]), ARGV[5]
+-- include: clock
+-- include: agree
 -- include: entry
 -- include: first
 -- include: suspect
@@ -71,5 +75,6 @@ if left == 0 then
   redis.call('ZREM', workers, worker)
   redis.call('HDEL', calls, worker)
   redis.call('HDEL', asked, worker)
+  agree(clock(ARGV[1]))
 end
 return {'ok', left}

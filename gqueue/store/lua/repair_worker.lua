@@ -4,18 +4,20 @@
   KEYS[2]  lapsed    zset  worker -> when it was fenced, ms
   KEYS[3]  calls     hash  worker -> number of its last call
   KEYS[4]  asked     hash  worker -> quiet | stop
-  KEYS[5]  meta      hash  lease
+  KEYS[5]  leases    hash  worker -> the lease it brought, ms
+  KEYS[6]  meta      hash  lease
   ARGV[1]  now_ms    int   '': the server's TIME
   ARGV[2]  worker    str   its id
 
   Returns  {"ok", how many things were mended}
   Reads    running:WORKER
   Model    gqueue.core.audit.judge_worker
-  Cost     O(log workers)
+  Cost     O(workers)
 ]]
-local workers, lapsed, calls, asked, meta = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
+local workers, lapsed, calls, asked, leases, meta = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
 local worker = ARGV[2]
 -- include: clock
+-- include: agree
 
 local now, mended = clock(ARGV[1]), 0
 -- No worker is without a name; and it needs no memory: a full Redis lets the writes after it pass.
@@ -29,6 +31,10 @@ if deadline and (redis.call('ZSCORE', lapsed, worker) or call and not string.mat
   redis.call('ZADD', lapsed, 'NX', whole(now), worker)
 end
 if deadline then
+  local brought = redis.call('HGET', leases, worker)
+  if brought and (brought == '0' or lease_kept(brought, -1) < 0) then
+    mended = mended + redis.call('HDEL', leases, worker)
+  end
   local lease = tonumber(redis.call('HGET', meta, 'lease') or '')
   if lease and tonumber(deadline) > now + 2 * lease then
     redis.call('ZADD', workers, 'XX', whole(now + lease), worker)
@@ -36,8 +42,11 @@ if deadline then
   end
   return {'ok', mended}
 end
-mended = mended + redis.call('HDEL', calls, worker) + redis.call('HDEL', asked, worker)
+for _, from in ipairs({calls, asked, leases}) do
+  mended = mended + redis.call('HDEL', from, worker)
+end
 if worker ~= '' and redis.call('HLEN', running) > 0 then
   mended = mended + redis.call('ZADD', lapsed, 'NX', whole(now), worker)
 end
+agree(now)
 return {'ok', mended}
