@@ -628,6 +628,17 @@ def test_silence_again_and_again_saves_a_worker_only_if_it_is_heard_in_between(s
     assert store.workers(now_ms=now_ms) == {"late": LEASE // 3, "w": LEASE}
 
 
+def test_who_no_longer_waits_for_an_outcome_is_forgotten_by_the_next_fence(store: Store):
+    store.register("w", now_ms=NOW)
+    store.await_done(["a"], now_ms=NOW)
+    store.await_done(["b"], now_ms=NOW + 1)
+
+    store.fence(now_ms=NOW + AWAITED_MS)
+    assert store.snapshot()["awaited"] == {"b": NOW + 1 + AWAITED_MS}
+    store.fence(now_ms=NOW + 1 + AWAITED_MS)
+    assert store.snapshot()["awaited"] == {}
+
+
 @pytest.mark.parametrize("how", ["leaves", "is fenced"])
 def test_lease_in_force_is_the_longest_of_the_workers_that_are_left(store: Store, how: str):
     for worker, lease_ms in (("long", 8 * LEASE), ("middle", 2 * LEASE), ("dead", LEASE), ("w", LEASE)):

@@ -73,8 +73,12 @@ def heartbeat(state: QueueState, rules: Rules, worker: str, *, now_ms: int) -> t
 
 
 def fence(state: QueueState, rules: Rules, *, now_ms: int) -> tuple[QueueState, tuple[str, ...]]:
-    """Fence the workers whose lease is over; return all whose jobs are still to be taken back."""
+    """Fence the workers whose lease is over; return all whose jobs are still to be taken back.
+
+    Forgets who waited for an outcome and no longer does: this is called when nobody waits, too.
+    """
     state = touch(state, rules, now_ms)
+    state = evolve(state, awaited={job_id: until for job_id, until in state.awaited.items() if until > now_ms})
     over = sorted((until, -state.graces.get(w, 0), w) for w, until in state.workers.items() if until <= now_ms)
     for _, _, worker in over[:MOVE_LIMIT]:
         state = evolve(_deregister(state, worker), lapsed={**state.lapsed, worker: now_ms})

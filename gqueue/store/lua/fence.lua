@@ -1,19 +1,22 @@
 --[[ Fence the workers whose lease is over: all later calls of theirs are refused. Their jobs are taken back by reap.
+     Forget who waited for an outcome and no longer does: while anyone is noted, settle_and_claim does more.
 
   KEYS[1]  workers   zset  worker -> lease deadline, ms
   KEYS[2]  lapsed    zset  worker -> when it was fenced, ms
   KEYS[3]  calls     hash  worker -> number of its last call
   KEYS[4]  asked     hash  worker -> quiet | stop
   KEYS[5]  leases    hash  worker -> the lease it brought, ms
-  KEYS[6]  meta      hash  seen, lease
+  KEYS[6]  awaited   zset  id -> until, ms
+  KEYS[7]  meta      hash  seen, lease
   ARGV[1]  now_ms    int   '': the server's TIME
   ARGV[2]  lease_ms  int   if none is in force
 
   Returns  {"ok", {all lapsed workers, sorted, at most 1,000}}
   Model    gqueue.core.scheduling.fence
-  Cost     O(workers over * log workers), and O(workers) if there are such
+  Cost     O((workers over + awaited over) * log n), and O(workers) if there are such workers
 ]]
-local workers, lapsed, calls, asked, leases, meta = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
+local workers, lapsed, calls, asked = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
+local leases, awaited, meta = KEYS[5], KEYS[6], KEYS[7]
 local lease_ms = ARGV[2]
 -- include: clock
 -- include: first
@@ -24,6 +27,7 @@ local now = clock(ARGV[1])
 redis.call('ZREM', workers, '') -- needs no memory: a full Redis lets the writes after it pass
 redis.call('ZREM', lapsed, '') -- no worker, but damage: it has no key of jobs, so nobody could take it out by reap
 touch(now, lease_ms)
+redis.call('ZREMRANGEBYSCORE', awaited, '-inf', whole(now))
 local over = redis.call('ZRANGEBYSCORE', workers, '-inf', whole(now), 'LIMIT', 0, 1000)
 for _, worker in ipairs(over) do
   redis.call('ZADD', lapsed, whole(now), worker) -- first: nobody would take back the jobs of one that stands nowhere
