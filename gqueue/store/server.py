@@ -22,9 +22,15 @@ OLDEST_REDIS = (6, 2)
 
 
 EVICTS = (
-    "%s at %s has maxmemory-policy %s: an evicting policy may drop jobs when memory is short! "
+    "%s at %s has maxmemory-policy %s: an evicting policy may drop %s when memory is short! "
     "Set maxmemory-policy to noeviction"
 )
+
+EVICTED = {
+    "allkeys-": "jobs",
+    "volatile-": "results, and what tells that a call was carried out: an enqueue that is sent again may be doubled",
+}
+"""What a policy whose name begins so may drop: any key, or only keys that have a TTL."""
 
 _policies: dict[str, str | None] = {}
 _unsaved: dict[str, bool] = {}
@@ -44,9 +50,10 @@ class Server:
         return f"{self.software} {self.version}".strip()
 
     @property
-    def evicts_jobs(self) -> bool:
-        """Return whether a full server may drop keys that have no TTL."""
-        return self.maxmemory_policy is not None and self.maxmemory_policy.startswith("allkeys-")
+    def evicts(self) -> str:
+        """Return what a full server may drop, for people; "" if nothing, or it would not say."""
+        policy = self.maxmemory_policy or ""
+        return next((dropped for begins, dropped in EVICTED.items() if policy.startswith(begins)), "")
 
 
 def ask(link: Link) -> Server:
@@ -79,8 +86,8 @@ def check(server: Server, shown: str) -> None:
 
 def warn(server: Server, shown: str, place: str) -> None:
     """Log what of the server's settings could lose jobs; once a process, *place* and change, for all its queues."""
-    if _is_new(place, server.maxmemory_policy) and server.evicts_jobs:
-        log.warning(EVICTS, server, shown, server.maxmemory_policy)
+    if _is_new(place, server.maxmemory_policy) and server.evicts:
+        log.warning(EVICTS, server, shown, server.maxmemory_policy, server.evicts)
     unsaved = server.persistent is False
     if unsaved and not _unsaved.get(place):
         log.info("%s at %s does not save to disk: jobs are lost if it restarts (see appendonly, save)", server, shown)
@@ -95,7 +102,7 @@ def evicts_now(memory: Any, shown: str, place: str) -> str:
     if found is None or not _is_new(place, found[1]):
         return ""
     server = Server("Redis", "", found[1], None)
-    return EVICTS % (server, shown, found[1]) if server.evicts_jobs else ""
+    return EVICTS % (server, shown, found[1], server.evicts) if server.evicts else ""
 
 
 def _is_new(place: str, policy: str | None) -> bool:
