@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import gevent
 
 from gqueue.core.model import Stats
-from gqueue.errors import StoreUnavailable
+from gqueue.errors import CallRefused, StoreUnavailable
 
 if TYPE_CHECKING:
     from gqueue.worker.pump import Pump
@@ -22,6 +22,10 @@ LOOK_S = 0.1
 
 SAY_S = 10.0
 """How often it says what it waits for."""
+
+REFUSED_S = 10.0
+"""For so long on end the store may refuse to count: a right that is granted anew, a key that is mended. Then it is not
+to be known when to end."""
 
 _logger = logging.getLogger("gqueue.worker")
 
@@ -50,10 +54,19 @@ def wait(pumps: Sequence["Pump"], idle: Callable[[], bool], busy: Callable[[], s
     Args:
         idle: whether this worker runs nothing; only then the queues are counted.
         busy: what else is waited for, in words.
+
+    Raises CallRefused: the store refused to count for REFUSED_S.
     """
-    say_at = time.monotonic() + SAY_S
+    now = time.monotonic()
+    say_at, refused_at = now + SAY_S, now + REFUSED_S
     while True:
-        waited_for = _left(pumps, busy) if idle() else "jobs of this worker"
+        try:
+            waited_for = _left(pumps, busy) if idle() else "jobs of this worker"
+            refused_at = time.monotonic() + REFUSED_S
+        except CallRefused as refused:
+            if time.monotonic() >= refused_at:
+                raise
+            waited_for = f"the store, which refuses to count: {refused.reason}"
         if waited_for is None:
             return
         if time.monotonic() >= say_at:
