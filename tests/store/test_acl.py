@@ -27,10 +27,11 @@ PASSWORD = "pass-w0rd"
 NOT_TOLD_APART = {
     "producer": "audit_line delete_letters inspect letters pause purge redrive repair_line repair_totals "
     "resume set_capacity",
-    "worker": "ask audit_jobs audit_line audit_totals audit_workers cancel delete_letters inspect leave_line pause "
-    "renew_tickets repair_job repair_line repair_totals repair_worker resume set_capacity set_priority workers",
+    "worker": "ask audit_jobs audit_line audit_totals audit_workers await_done cancel delete_letters inspect "
+    "leave_line pause renew_tickets repair_job repair_line repair_totals repair_worker resume set_capacity "
+    "set_priority workers",
     "reader": "audit_totals set_priority",  # the latter of a job that runs, which it leaves as it is
-    "operator": "fence leave_line register renew_tickets report_progress settle_and_claim",
+    "operator": "leave_line register renew_tickets report_progress settle_and_claim",
 }
 
 

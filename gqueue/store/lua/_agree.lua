@@ -1,14 +1,17 @@
 -- Put the longest lease that registered workers brought in force, and let no deadline count on a longer one. A worker
 -- without a sound entry, as of a version that made none, counts on the lease in force; entries of others are removed.
-local function agree(now)
+-- *gone*: workers that are about to be taken out, each true; they are, behind all that may be refused here.
+local function agree(now, gone)
   local was, longest, brought = lease_kept(redis.call('HGET', meta, 'lease'), 0), 0, {}
   local entries, all = redis.call('HGETALL', leases), redis.call('ZRANGE', workers, 0, -1, 'WITHSCORES')
   for i = 1, #entries, 2 do
     brought[entries[i]] = entries[i + 1]
   end
   for i = 1, #all, 2 do
-    longest = math.max(longest, lease_kept(brought[all[i]] ~= '0' and brought[all[i]], was))
-    brought[all[i]] = nil
+    if not gone[all[i]] then
+      longest = math.max(longest, lease_kept(brought[all[i]] ~= '0' and brought[all[i]], was))
+      brought[all[i]] = nil
+    end
   end
   for worker in pairs(brought) do
     redis.call('HDEL', leases, worker)

@@ -6,9 +6,14 @@ local function touch(now, lease_brought, known)
   local was = known or redis.call('HMGET', meta, 'seen', 'lease')
   local seen = kept(was[1], now)
   local lease = math.max(1, lease_kept(was[2], tonumber(lease_brought)))
-  if 2 * (now - seen) > lease or 6 * (seen - now) > lease then
+  local silent = 2 * (now - seen) > lease or 6 * (seen - now) > lease
+  local all = silent and redis.call('ZRANGE', workers, 0, -1, 'WITHSCORES')
+  if silent then
+    redis.call('ZADD', workers, 'XX', 0, '') -- what is refused is refused now: a silence is granted once
+  end
+  redis.call('HSET', meta, 'seen', whole(now))
+  if silent then
     local first, last = now + math.floor(lease / 3), now + lease
-    local all = redis.call('ZRANGE', workers, 0, -1, 'WITHSCORES')
     for i = 1, #all, 2 do
       local deadline, graces = math.ceil(tonumber(all[i + 1])), 0
       if math.abs(deadline) < 2 ^ 53 then -- else it is damaged: it may be infinite
@@ -20,6 +25,5 @@ local function touch(now, lease_brought, known)
       redis.call('ZADD', workers, 'XX', string.format('%.3f', math.min(deadline, last) - graces / 8), all[i])
     end
   end
-  redis.call('HSET', meta, 'seen', whole(now))
   return lease
 end

@@ -29,13 +29,17 @@ redis.call('ZREM', lapsed, '') -- no worker, but damage: it has no key of jobs, 
 touch(now, lease_ms)
 redis.call('ZREMRANGEBYSCORE', awaited, '-inf', whole(now))
 local over = redis.call('ZRANGEBYSCORE', workers, '-inf', whole(now), 'LIMIT', 0, 1000)
+local gone = {}
+for _, worker in ipairs(over) do
+  gone[worker] = true
+end
+if #over > 0 then
+  agree(now, gone)
+end
 for _, worker in ipairs(over) do
   redis.call('ZADD', lapsed, whole(now), worker) -- first: nobody would take back the jobs of one that stands nowhere
   redis.call('ZREM', workers, worker)
   redis.call('HDEL', calls, worker)
   redis.call('HDEL', asked, worker)
-end
-if #over > 0 then
-  agree(now)
 end
 return {'ok', first(redis.call('ZRANGE', lapsed, 0, -1), 1000)}

@@ -72,9 +72,9 @@ if given_back > 0 then
 end
 local left = redis.call('HLEN', running)
 if left == 0 then
+  agree(clock(ARGV[1]), {[worker] = true})
   redis.call('ZREM', workers, worker)
   redis.call('HDEL', calls, worker)
   redis.call('HDEL', asked, worker)
-  agree(clock(ARGV[1]))
 end
 return {'ok', left}

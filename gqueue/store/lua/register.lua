@@ -20,5 +20,5 @@ local now = clock(ARGV[1])
 redis.call('ZREM', workers, '') -- needs no memory: a full Redis lets the writes after it pass
 redis.call('HSET', leases, worker, whole(lease))
 redis.call('ZADD', workers, whole(now), worker)
-redis.call('ZADD', workers, whole(now + agree(now)), worker)
+redis.call('ZADD', workers, whole(now + agree(now, {})), worker)
 return {'ok'}

@@ -48,5 +48,5 @@ end
 if worker ~= '' and redis.call('HLEN', running) > 0 then
   mended = mended + redis.call('ZADD', lapsed, 'NX', whole(now), worker)
 end
-agree(now)
+agree(now, {})
 return {'ok', mended}

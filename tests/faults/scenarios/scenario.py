@@ -44,6 +44,11 @@ LIMIT_S = 120.0
 Act = Callable[[Rig], None]
 
 
+def after_lease(setup: Setup) -> float:
+    """Return how long after the fault a lost worker's jobs are taken back at the latest, in seconds."""
+    return setup.lease * 4 / 3
+
+
 @frozen
 class Scenario:
     """One of the campaign. *recovers*: what was running when a worker was hit runs again within the promised time:
@@ -109,7 +114,7 @@ def scenario(
     full: Setup = FULL,
     short: Setup = SHORT,
     recovers: bool = False,
-    within: Callable[[Setup], float] = lambda setup: setup.lease * 4 / 3,
+    within: Callable[[Setup], float] = after_lease,
     needs: Callable[[], str] = lambda: "",
     **expect: Any,
 ) -> Callable[[Act], Act]:
