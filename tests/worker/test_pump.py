@@ -209,8 +209,9 @@ def test_damaged_counters_and_ids_stop_nobody(redis_url: str) -> None:
     scene = play(scene_of_damaged_jobs, redis_url)
 
     assert scene["results"] == [0, 2, 4]
-    assert [(name, letter[0]) for name, letter in scene["dead"].items()] == [("\udcfe", "bad_record")]
-    assert (scene["succeeded"], scene["code"]) == (4, 0)
+    letters = sorted((name, letter[0]) for name, letter in scene["dead"].items())
+    assert letters == [("\udcfe", "bad_record"), ("\udcff", "bad_record")]
+    assert (scene["succeeded"], scene["code"]) == (3, 0)
 
 
 def scene_of_outcomes_that_are_refused() -> dict[str, Any]:

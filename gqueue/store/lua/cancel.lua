@@ -51,7 +51,7 @@ if not (waits or redis.call('ZSCORE', scheduled, id)) then
   return {'ok', 'running'}
 end
 redis.call('ZREM', ready, '') -- needs no memory: a full Redis lets the writes after it pass
-redis.call('HDEL', jobs, '') -- what is refused is refused now, and the job waits on
+redis.call('HDEL', jobs, '\0') -- what is refused is refused now, and the job waits on
 cancel_now(id, ttl_ms)
 redis.call('ZREM', ready, stands)
 redis.call('ZREM', suspects, stands)

@@ -95,7 +95,7 @@ end
 
 if call == 1 then -- of its lane, and so the next after a refused one: what comes last of all must not be refused then
   redis.call('SET', lane, NO_REPLY, 'PX', lane_ms)
-  redis.call('HDEL', jobs, '')
+  redis.call('HDEL', jobs, '\0')
   redis.call('ZREM', ready, '')
 end
 local total = (#ARGV - FIRST + 1) / FIELDS

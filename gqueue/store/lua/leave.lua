@@ -48,7 +48,7 @@ end
 if not redis.call('ZSCORE', workers, worker) then
   return {'ok', 0}
 end
-redis.call('HDEL', running, '') -- needs no memory: a full Redis lets the writes after it pass
+redis.call('HDEL', running, '\0') -- needs no memory: a full Redis lets the writes after it pass
 local given_back, cancelled = 0, 0
 for _, id in ipairs(within_bytes(first(redis.call('HKEYS', running), limit))) do
   local entry = redis.call('HGET', jobs, id)

@@ -57,7 +57,7 @@ end
 local now = clock(ARGV[1])
 redis.call('ZREM', ready, '') -- needs no memory: a full Redis lets the writes after it pass
 touch(now, lease_ms)
-redis.call('HDEL', running, '') -- what is refused is refused now: no crash is counted twice
+redis.call('HDEL', running, '\0') -- what is refused is refused now: no crash is counted twice
 redis.call('ZADD', lapsed, 'XX', 0, '')
 local went_ready, went_suspect, buried, cancelled = 0, 0, {}, 0
 for _, id in ipairs(within_bytes(first(redis.call('HKEYS', running), limit))) do

@@ -42,7 +42,7 @@ for i = FIRST, #ARGV do
     local entry = string.sub(letter, (ends or 0) + 1)
     local sequence, rank = head(entry)
     redis.call('ZADD', ready, rank, sequence .. id) -- first: a full Redis refuses it, and the letter stays
-    redis.call('HDEL', dead_jobs, '') -- what is refused is refused before there is a record: who claims drops the rest
+    redis.call('HDEL', dead_jobs, '\0') -- what is refused is refused before there is a record: who claims drops the rest
     redis.call('ZREM', dead, '')
     redis.call('UNLINK', prefix .. id)
     redis.call('HSET', jobs, id, entry)
