@@ -14,14 +14,14 @@ from urllib.parse import urlsplit
 from redis.exceptions import AuthenticationError, MovedError, NoPermissionError, RedisError, ResponseError
 
 from gqueue.config import masked
-from gqueue.core.check.server import SETTINGS, ServerFacts
+from gqueue.core.check.server import SETTINGS, SentinelSeen, ServerFacts
 from gqueue.errors import StoreUnavailable
 from gqueue.store import acl, rights
 from gqueue.store.advice import advice
 from gqueue.store.connection import Address, Argument, Link, pack
 from gqueue.store.keys import Keys
 from gqueue.store.outage import moved_to, why
-from gqueue.store.sentinel import address_of
+from gqueue.store.sentinel import SentinelAddress, address_of, place_text
 
 REPLY_S = 5.0
 """How long the connection and each reply may take."""
@@ -124,6 +124,7 @@ def _facts(url: str, address: Address, link: Link) -> ServerFacts:
     drift, error = _drift(link)
     package = _answer(link, b"EVAL", _PACKAGE, 0)
     return ServerFacts(
+        sentinels=_sentinels(address),
         absent=_absent(link),
         unverified=_unverified(address),
         shown=address.shown,
@@ -158,6 +159,19 @@ def _absent(link: Link) -> list[str]:
     if not isinstance(told, list) or len(told) != len(names):  # it may not be asked: then a trial of the rights tells
         return []
     return [name for name, known in zip(names, told, strict=True) if not known]
+
+
+def _sentinels(address: Address) -> list[SentinelSeen]:
+    if not isinstance(address, SentinelAddress):
+        return []
+    seen = []
+    for sentinel in address.sentinels:
+        try:
+            named = sentinel.ask(address.service, REPLY_S)
+            seen.append(SentinelSeen(str(sentinel), place_text(named.place) if named else ""))
+        except (RedisError, OSError) as error:
+            seen.append(SentinelSeen(str(sentinel), error=why(error)))
+    return seen
 
 
 def is_local(url: str) -> bool:

@@ -101,7 +101,7 @@ class SentinelAddress(Address):
     @property
     def place(self) -> str:
         """Return where the master is, or who knows."""
-        return _text(self.master) if self.master else f"{self.service} of {', '.join(map(str, self.sentinels))}"
+        return place_text(self.master) if self.master else f"{self.service} of {', '.join(map(str, self.sentinels))}"
 
     def link(self, reply_timeout: float) -> Link:
         """Return a connection that looks for the master when it is opened."""
@@ -149,7 +149,7 @@ class Sentinel:
 
     def __str__(self) -> str:
         """Return host:port."""
-        return _text(self._place)
+        return place_text(self._place)
 
     def ask(self, service: str, timeout: float) -> Named | None:
         """Return what it says of *service*, None if it is not watched here; the errors are those of redis-py."""
@@ -221,12 +221,12 @@ class MasterLink(Link):
             elif self._is_master(named.place, seen):
                 return address.helped(sentinel, named)
             else:
-                said.append(f"{sentinel} names {_text(named.place)}, {seen[named.place]}")
+                said.append(f"{sentinel} names {place_text(named.place)}, {seen[named.place]}")
                 faults.append(Fault.AWAY)
         for sentinel, named in sorted(behind, key=lambda one: -(one[1].epoch or 0)):
             if self._is_master(named.place, seen):
                 return address.helped(sentinel, named)
-            said.append(f"{sentinel} names {_text(named.place)}, {seen[named.place]}")
+            said.append(f"{sentinel} names {place_text(named.place)}, {seen[named.place]}")
             faults.append(Fault.AWAY)
         told = "; ".join(said)
         if all(fault is None for fault in faults):
@@ -275,7 +275,8 @@ def _role(connection: RedisConnection) -> str:
     return bytes(reply[0]).decode("utf-8", "replace") if isinstance(reply, list) and reply else repr(reply)
 
 
-def _text(place: Place) -> str:
+def place_text(place: Place) -> str:
+    """Return host:port."""
     host, port = place
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 

@@ -15,7 +15,7 @@ from gqueue.store.advice import advice
 from gqueue.store.check import NotReached, ask, is_local, parser, rights_missing, settings_in_force, without_user
 from gqueue.store.keys import Keys
 from gqueue.store.outage import UnknownService
-from tests.servers import Server, executable, free_port, on_path, version
+from tests.servers import Sentinels, Server, executable, free_port, on_path, version
 
 PASSWORD = "S3cret-pass"
 
@@ -50,6 +50,20 @@ def test_server_of_all_rights_tells_everything():
         assert facts.config["appendfsync"] == "always"
         assert remarks(server.tcp_url) == set()
         assert remarks(server.url) == set()
+
+
+def test_each_sentinel_of_the_url_is_asked_by_itself():
+    with Sentinels() as sentinels:
+        gone, *_ = sentinels.ports
+        sentinels.stop_sentinel(0)
+        master = f"127.0.0.1:{sentinels.servers[0].port}"
+
+        seen = {line.seen: line.verdict for line in judge_server(ask(sentinels.url)) if line.topic == "sentinels"}
+
+    assert seen.pop(f"2 of 3 name {master} as the master") is Verdict.OK
+    ((silent, verdict),) = seen.items()
+    assert silent.startswith(f"127.0.0.1:{gone} does not say where the master is: ")
+    assert verdict is Verdict.WARN
 
 
 @pytest.mark.parametrize("which", ["embedded", "path"])

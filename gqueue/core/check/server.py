@@ -35,6 +35,15 @@ DRIFT_MS = 1_000.0
 
 
 @frozen
+class SentinelSeen:
+    """One sentinel of the URL: the master that it names, "" if it watches none of that name; or why it does not say."""
+
+    shown: str
+    master: str = ""
+    error: str = ""
+
+
+@frozen
 class ServerFacts:
     """One server. None: not known.
 
@@ -50,6 +59,7 @@ class ServerFacts:
         absent: commands of workers and producers that it has not got.
         package: whether Lua's `package` is within reach of scripts.
         flags: whether scripts may begin with flags (`#!lua flags=...`), which Redis 7.0 brought.
+        sentinels: all that the URL has, each asked by itself; none: it is the URL of a server.
     """
 
     shown: str
@@ -69,6 +79,7 @@ class ServerFacts:
     absent: Sequence[str] = ()
     unverified: str = ""
     flags: bool | None = None
+    sentinels: Sequence[SentinelSeen] = ()
 
 
 def judge_server(facts: ServerFacts) -> list[Line]:
@@ -92,6 +103,26 @@ def _version(facts: ServerFacts) -> list[Line]:
     if facts.software == "Redis" and numbers < OLDEST_REDIS:
         return [bad("server", said, "gqueue needs Redis 6.2 or later, or any Valkey: upgrade it")]
     return [ok("server", said)]
+
+
+def _sentinels(facts: ServerFacts) -> list[Line]:
+    if not facts.sentinels:
+        return []
+    masters = {each.master for each in facts.sentinels if each.master}
+    lines = []
+    for each in facts.sentinels:
+        if each.error:
+            advice = "start it, or take it out of the URL: when it is the last, nobody learns of another master"
+            lines.append(warn("sentinels", f"{each.shown} does not say where the master is: {each.error}", advice))
+        elif not each.master:
+            lines.append(warn("sentinels", f"{each.shown} watches no master of this name", "add it: SENTINEL MONITOR"))
+    if len(masters) > 1:
+        differ = f"they name different masters: {', '.join(sorted(masters))}"
+        lines.append(warn("sentinels", differ, "check again: after a failover they agree within seconds"))
+    elif masters:
+        naming = sum(each.master != "" for each in facts.sentinels)
+        lines.append(ok("sentinels", f"{naming} of {len(facts.sentinels)} name {masters.pop()} as the master"))
+    return lines
 
 
 def _commands(facts: ServerFacts) -> list[Line]:
@@ -340,6 +371,7 @@ def _access(facts: ServerFacts) -> list[Line]:
 
 _JUDGES: tuple[Callable[[ServerFacts], list[Line]], ...] = (
     _version,
+    _sentinels,
     _commands,
     _vulnerable,
     _role,

@@ -7,7 +7,7 @@ from attrs import evolve
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gqueue.core.check.server import SETTINGS, ServerFacts, judge_server, percentile
+from gqueue.core.check.server import SETTINGS, SentinelSeen, ServerFacts, judge_server, percentile
 from gqueue.core.check.verdict import Line, Verdict, is_bad
 
 INFO = {
@@ -184,3 +184,32 @@ def test_percentile_is_one_of_the_values_that_so_many_do_not_exceed(values: list
         found = percentile(values, share)
         assert found in values
         assert sum(each <= found for each in values) >= share * len(values)
+
+
+A, B = SentinelSeen("a:26379", "m:6379"), SentinelSeen("b:26379", "m:6379")
+
+
+@pytest.mark.parametrize(
+    ("sentinels", "said"),
+    [
+        ([A, B], ["ok 2 of 2 name m:6379 as the master"]),
+        (
+            [A, SentinelSeen("b:26379", error="Connection refused")],
+            [
+                "warn b:26379 does not say where the master is: Connection refused",
+                "ok 1 of 2 name m:6379 as the master",
+            ],
+        ),
+        (
+            [A, SentinelSeen("b:26379")],
+            ["warn b:26379 watches no master of this name", "ok 1 of 2 name m:6379 as the master"],
+        ),
+        ([A, SentinelSeen("b:26379", "n:6379")], ["warn they name different masters: m:6379, n:6379"]),
+        ([], []),
+    ],
+)
+def test_sentinels_that_are_silent_or_differ_are_warned_of(sentinels: list[SentinelSeen], said: list[str]):
+    lines = [line for line in with_(sentinels=sentinels) if line.topic == "sentinels"]
+
+    assert [f"{line.verdict.value} {line.seen}" for line in lines] == said
+    assert all(line.advice for line in lines if line.verdict is not Verdict.OK)
