@@ -24,6 +24,7 @@ from gqueue.store import age, patience
 from gqueue.store.connection import Lanes, Link
 from gqueue.store.patience import AllBusy
 from gqueue.store.redis import RedisStore
+from gqueue.store.scripts import load
 from tests.conftest import wait_until
 from tests.fake_server import OK, FakeServer, bulk
 from tests.proxy import Proxy
@@ -153,9 +154,13 @@ def test_call_whose_time_is_up_is_not_sent_again_though_its_connection_broke_jus
     assert scripts_sent(proxy) == before + 1
 
 
-def test_lost_reply_is_cured_even_when_the_job_has_run_and_gone_meanwhile(open_redis: OpenStore, proxy: Proxy):
+def test_lost_reply_is_cured_even_when_the_job_has_run_and_gone_meanwhile(
+    open_redis: OpenStore, proxy: Proxy, server: Server
+):
     store, other = open_redis(proxy.url), open_redis()
     other.register("w")
+    with server.client() as client:
+        client.script_load(load()["enqueue"].text)  # else nobody hears that it is not known
     numbers, ran = itertools.count(1), []
 
     def run_it() -> None:

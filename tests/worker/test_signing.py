@@ -155,7 +155,7 @@ def test_job_of_an_id_that_no_producer_may_give_is_buried_in_a_short_line_and_ne
 def test_hostile_names_and_arguments_end_as_dead_letters_in_one_line_each() -> None:
     scene = play(scene_of_hostile_names_and_arguments)
 
-    assert scene["ran"] == [1, 400_000, 0]
+    assert scene["ran"] == [1, 400_000]
     reasons = [scene["dead"][f"j{number}"][0] for number in range(7)]
     assert reasons == ["bad_record"] * 3 + ["failed"] * 2 + ["bad_record"] * 2
     told = [line for line in scene.log.splitlines() if line.startswith("gqueue.jobs")]
