@@ -290,7 +290,7 @@ class Link:
         if sock is not None:
             descriptor = _socket.socket.detach(getattr(sock, "_sock", sock))  # gevent's holds the real one
             if descriptor >= 0:
-                os.close(descriptor)
+                _socket.close(descriptor)  # not by os: gevent has its own there, which makes a hub anew
 
 
 class Lanes:
