@@ -31,8 +31,6 @@ SHOWN_ARGUMENTS = 20
 SHOWN_IDS = 20
 """Most jobs that a line names: a batch of the usual ids, and still a line."""
 
-"""Longest form of a name or an id in a line: any that a queue takes. What Redis holds may be another."""
-
 SHOWN_CHARS = 60
 """Longest form of the arguments, and of a value, in a line."""
 
