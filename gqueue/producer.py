@@ -91,7 +91,7 @@ class Passage:
     __slots__ = ("lane", "may_be_in", "reply", "since", "told")
 
     def __init__(self, lane: Lane) -> None:
-        self.lane, self.since = lane, age.now()
+        self.lane, self.since = lane, 0.0
         self.may_be_in = self.told = False
         self.reply: Admission | None = None
 
@@ -314,6 +314,8 @@ class Producer:
             if self._closed:
                 gone = f"queue {store.name!r} was closed, or the process forked"
                 raise StoreUnavailable(gone, (), passage.may_be_in)
+            if not passage.may_be_in:
+                passage.since = age.now()
             try:
                 lane = passage.lane
                 enqueue = partial(

@@ -44,7 +44,7 @@ def prove_rights(url: str, queue: str) -> None:
     except StoreUnavailable:  # it is loading its data, say: the store waits
         return
     advice = f"`gqueue acl --queue {queue} --role worker` prints all that a worker needs"
-    needed = [each for each in lacks if not each.startswith("+publish")]
+    needed = [each for each in lacks if not each.lower().startswith(("+publish", "publish"))]
     if needed:
         raise Unreachable(
             f"queue {queue!r}: the Redis at {config.masked(url)} does not let this user work: {', '.join(needed)} "

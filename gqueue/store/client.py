@@ -134,6 +134,8 @@ class Client:
                         raise self._too_old(operation, since, last, job_ids)
                     if sent and time.monotonic() >= max(deadline, began + BUSY_S):
                         raise self._gave_up(links, operation, last, job_ids, sent) from last
+                    if not sent:
+                        since = age.now()
                     sending = True
                     link.send(packed)
                     sending = False

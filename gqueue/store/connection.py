@@ -279,18 +279,19 @@ class Link:
             finally:
                 twin.close()
 
-    def forget(self) -> None:
-        """Close nothing but the descriptor: a forked child's copy, of a connection that lives on; or without its hub.
+    def forget(self, *, without_hub: bool = False) -> None:
+        """Close nothing but the descriptor: a forked child's copy, of a connection that lives on; or *without_hub*.
 
         redis-py closes it through gevent's socket, and that through a loop which may be destroyed by now; and a socket
-        that is closed later, when it is collected, must not close what else has got its number.
+        that is closed later, when it is collected, must not close what else has got its number. gevent's os.close tells
+        the loop of it, and makes a hub where there is none any more.
         """
         connection: Any = self._connection
         sock, connection._sock = getattr(connection, "_sock", None), None
         if sock is not None:
             descriptor = _socket.socket.detach(getattr(sock, "_sock", sock))  # gevent's holds the real one
             if descriptor >= 0:
-                _socket.close(descriptor)  # not by os: gevent has its own there, which makes a hub anew
+                (_socket.close if without_hub else os.close)(descriptor)
 
 
 class Lanes:
@@ -377,14 +378,14 @@ class Lanes:
         for link in alive:
             link.interrupt()
 
-    def forget(self) -> None:
+    def forget(self, *, without_hub: bool = False) -> None:
         """Close the descriptors: of a forked child's copies, or when the thread that they belong to has ended.
 
         Takes no lock, since a thread that is no more may have held it.
         """
         self._closed = True
         for link in self._known():
-            link.forget()
+            link.forget(without_hub=without_hub)
 
     def __len__(self) -> int:
         """Return how many connections there are."""

@@ -106,12 +106,12 @@ class Links:
         """Close the descriptors of an owner whose thread ends: by its end its hub, and what waited there, are gone."""
         lanes = self._lanes.pop(owner, None)
         if lanes is not None:
-            lanes.forget()
+            lanes.forget(without_hub=True)
         idle = [self._idle.pop(place) for place in list(self._idle) if place[1] == owner]
         waiting = [link for link, place in list(self._waiting.items()) if place[1] == owner]
         for link in (*waiting, *itertools.chain(*idle)):
             self._waiting.pop(link, None)
-            link.forget()
+            link.forget(without_hub=True)
 
     def part(self) -> None:
         """Have a gate of one's own from now on: what is wrong concerns a part of a cluster, not the other queues."""

@@ -31,7 +31,7 @@ NOT_TOLD_APART = {
     "leave_line pause renew_tickets repair_job repair_line repair_totals repair_worker resume set_capacity "
     "set_priority workers",
     "reader": "audit_totals set_priority",  # the latter of a job that runs, which it leaves as it is
-    "operator": "leave_line register renew_tickets report_progress settle_and_claim",
+    "operator": "fence leave_line register renew_tickets report_progress settle_and_claim",
 }
 
 

@@ -271,6 +271,10 @@ def test_damaged_values_stop_no_script(bench: Bench, name: str, data: Any):
     assert bench.send(name, parts) == ""
 
 
+BEARS = {"fence": {"leases", "awaited"}, "leave": {"leases"}}
+"""Script -> the keys that it bears of any type: a take-over must not hang on them."""
+
+
 @every_script
 def test_key_of_a_wrong_type_is_refused_before_anything_is_written(bench: Bench, name: str):
     script, client = SCRIPTS[name], bench.client
@@ -286,7 +290,9 @@ def test_key_of_a_wrong_type_is_refused_before_anything_is_written(bench: Bench,
             client.delete(parts[at])
             client.rpush(parts[at], "x") if KINDS[kind] == "string" else client.set(parts[at], "x")
 
-            assert "WRONGTYPE" in bench.send(name, parts), kind
+            assert (
+                bench.send(name, parts) == "" if kind in BEARS.get(name, ()) else "WRONGTYPE" in bench.send(name, parts)
+            )
 
 
 @pytest.mark.parametrize("name", [name for name, script in SCRIPTS.items() if script.open_ended])

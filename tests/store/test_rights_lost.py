@@ -11,7 +11,7 @@ import pytest
 import redis
 
 from gqueue.core.audit import Flaw
-from gqueue.core.model import NewJob, Settlement, State, WhenFull
+from gqueue.core.model import NewJob, Settlement, State, Ticket, WhenFull
 from gqueue.errors import CallRefused
 from gqueue.store.audit import audit
 from gqueue.store.keys import KINDS, is_a_family
@@ -280,3 +280,94 @@ def test_key_whose_type_was_changed_loses_no_job_of_the_batch_that_meets_it(
     assert store.settle_and_claim("w", 2, ("plain",), ended, 0, now_ms=NOW).skipped == ()
     assert [state_of(admin, job_id) for job_id in ("plain", "fails")] == [State.UNKNOWN, State.SCHEDULED]
     assert audit(admin) == []
+
+
+@pytest.mark.parametrize("right", ["-hdel", "-hset", "-zadd", "-zrem"])
+def test_attempt_that_cannot_be_recorded_is_counted_once(
+    bench: SoundBench, store: RedisStore, admin: RedisStore, right: str
+):
+    put(admin, "fails")
+    store.register("w", now_ms=NOW)
+    store.settle_and_claim("w", 1, (), (), 1, now_ms=NOW)
+    ended = (Settlement("fails", "retry", delay_ms=10, ttl_ms=1_000),)
+    allow(bench, right)
+    for _ in range(3):
+        try:
+            store.settle_and_claim("w", 2, (), ended, 0, now_ms=NOW)
+        except CallRefused:
+            continue
+    allow(bench)
+    store.settle_and_claim("w", 2, (), ended, 0, now_ms=NOW)
+
+    assert admin.snapshot()["attempts"] == {"fails": 1}
+    assert state_of(admin, "fails") is State.SCHEDULED
+    assert audit(admin) == []
+
+
+@pytest.mark.parametrize("kind", ["scheduled", "progress"])
+def test_attempt_is_counted_once_whatever_type_a_key_was_given(
+    bench: SoundBench, store: RedisStore, admin: RedisStore, kind: str
+):
+    put(admin, "fails")
+    store.register("w", now_ms=NOW)
+    store.settle_and_claim("w", 1, (), (), 1, now_ms=NOW)
+    ended = (Settlement("fails", "retry", delay_ms=10, ttl_ms=1_000),)
+    bench.client.set(KEYS(kind), "another type")
+    for _ in range(3):
+        with pytest.raises(CallRefused, match="WRONGTYPE"):
+            store.settle_and_claim("w", 2, (), ended, 0, now_ms=NOW)
+    bench.client.delete(KEYS(kind))
+    store.settle_and_claim("w", 2, (), ended, 0, now_ms=NOW)
+
+    assert admin.snapshot()["attempts"] == {"fails": 1}
+    assert audit(admin) == []
+
+
+def test_claim_that_cannot_be_noted_takes_no_job_from_where_it_waits(
+    bench: SoundBench, store: RedisStore, admin: RedisStore
+):
+    put(admin, "x", "y")
+    store.register("w", now_ms=NOW)
+    store.settle_and_claim("w", 1, (), (), 0, now_ms=NOW)
+    bench.client.set(KEYS("running:WORKER", "w"), "another type")
+    with pytest.raises(CallRefused, match="WRONGTYPE"):
+        store.settle_and_claim("w", 2, (), (), 2, now_ms=NOW)
+    bench.client.delete(KEYS("running:WORKER", "w"))
+
+    assert audit(admin) == []
+    assert [job.id for job in store.settle_and_claim("w", 2, (), (), 2, now_ms=NOW).jobs] == ["x", "y"]
+
+
+@pytest.mark.parametrize("kind", ["awaited", "leases"])
+def test_take_over_does_not_hang_on_what_is_kept_beside_it(bench: SoundBench, store: RedisStore, kind: str):
+    store.register("w", now_ms=NOW)
+    for later_ms in (1_000, 2_000, 2_500):  # not in one leap, which would look as if Redis had been away
+        store.fence(now_ms=NOW + later_ms)
+    bench.client.delete(KEYS(kind))
+    bench.client.set(KEYS(kind), "another type")
+
+    assert store.fence(now_ms=NOW + RULES.lease_ms) == ("w",)
+
+
+def test_settlement_does_not_hang_on_who_waits_for_it(bench: SoundBench, store: RedisStore, admin: RedisStore):
+    put(admin, "a")
+    store.register("w", now_ms=NOW)
+    store.settle_and_claim("w", 1, (), (), 1, now_ms=NOW)
+    bench.client.set(KEYS("awaited"), "another type")
+
+    assert store.settle_and_claim("w", 2, ("a",), (), 0, now_ms=NOW).skipped == ()
+    assert state_of(admin, "a") is State.UNKNOWN
+
+
+@pytest.mark.parametrize("right", rights_of("enqueue"))
+@pytest.mark.parametrize("when_full", list(WhenFull))
+def test_enqueue_that_is_refused_at_the_first_call_of_its_lane_has_let_nobody_in(
+    bench: SoundBench, store: RedisStore, admin: RedisStore, right: str, when_full: WhenFull
+):
+    allow(bench, right)
+    ticket = Ticket("p.1") if when_full is WhenFull.WAIT else None
+    jobs = [NewJob(job_id, 0.0, 0, b'{"task":"t"}') for job_id in ("a", "b")]
+    try:
+        store.enqueue("lane", 1, jobs, when_full=when_full, capacity=1, ticket=ticket, now_ms=NOW)
+    except CallRefused:
+        assert (admin.snapshot()["jobs"], harm(admin)) == ({}, [])

@@ -3,7 +3,10 @@
 -- *gone*: workers that are about to be taken out, each true; they are, behind all that may be refused here.
 local function agree(now, gone)
   local was, longest, brought = lease_kept(redis.call('HGET', meta, 'lease'), 0), 0, {}
-  local entries, all = redis.call('HGETALL', leases), redis.call('ZRANGE', workers, 0, -1, 'WITHSCORES')
+  local entries, all = redis.pcall('HGETALL', leases), redis.call('ZRANGE', workers, 0, -1, 'WITHSCORES')
+  if entries.err and not string.find(entries.err, 'WRONGTYPE', 1, true) then
+    redis.call('HGETALL', leases) -- the same error once more ends the call
+  end
   for i = 1, #entries, 2 do
     brought[entries[i]] = entries[i + 1]
   end

@@ -1,5 +1,5 @@
 -- Move a job to the dead letters, and forget the oldest of those: by age, then by count, shed ones apart. A call that was
--- refused in the middle may have written the letter already: then it stays as it is.
+-- refused in the middle may have written the letter already: without the record it stays as it is.
 local function trim(letters, most, max_age_ms, now)
   local old = redis.call('ZRANGEBYSCORE', letters, '-inf', whole(now - max_age_ms), 'LIMIT', 0, MOVE_LIMIT)
   if #old > 0 then

@@ -5,10 +5,10 @@ local root = string.sub(jobs, 1, -5)
 local CANCELLED = '{"state":"cancelled"}'
 
 local function drop(id)
-  redis.call('HDEL', attempts, id)
-  redis.call('HDEL', crashes, id)
-  redis.call('HDEL', cancels, id)
   redis.call('HDEL', progress, id)
+  redis.call('HDEL', cancels, id)
+  redis.call('HDEL', crashes, id)
+  redis.call('HDEL', attempts, id)
   redis.call('HDEL', jobs, id)
 end
 
@@ -20,7 +20,7 @@ end
 
 -- Only a hint: who waits asks every 2 s anyway. No error of it is one of the call: a user may have no right to channels.
 local function tell(id)
-  if redis.call('ZSCORE', awaited, id) then
+  if type(redis.pcall('ZSCORE', awaited, id)) == 'string' then
     redis.pcall('PUBLISH', root .. 'done', id)
   end
 end

@@ -2,7 +2,7 @@
 -- The hint comes last, and may be lost: no error of it is one of the call.
 local function hint_workers()
   local hints = redis.pcall('LLEN', wake)
-  if type(hints) == 'number' and hints < 8 and redis.call('HGET', meta, 'paused') ~= '1' then
+  if type(hints) == 'number' and hints < 8 and redis.pcall('HGET', meta, 'paused') ~= '1' then
     redis.pcall('RPUSH', wake, '1')
   end
 end

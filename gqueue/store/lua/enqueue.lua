@@ -97,6 +97,16 @@ if call == 1 then -- of its lane, and so the next after a refused one: what come
   redis.call('SET', lane, NO_REPLY, 'PX', lane_ms)
   redis.call('HDEL', jobs, '\0')
   redis.call('ZREM', ready, '')
+  if ticket ~= '' or place ~= '' then
+    redis.call('ZREM', waiters, '')
+    redis.call('ZREM', tickets, '')
+    redis.call('ZADD', waiters, 'XX', 0, '')
+    redis.call('ZADD', tickets, 'XX', 0, '')
+    redis.call('ZRANK', waiters, '')
+  end
+  if when_full == 'shed' then
+    redis.call('ZREVRANGE', ready, 0, 0)
+  end
 end
 local total = (#ARGV - FIRST + 1) / FIELDS
 local known = redis.call('HMGET', meta, 'epoch', 'sequence', 'largest', 'capacity_set', 'places', 'capacity')

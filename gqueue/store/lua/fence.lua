@@ -5,8 +5,8 @@
   KEYS[2]  lapsed    zset  worker -> when it was fenced, ms
   KEYS[3]  calls     hash  worker -> number of its last call
   KEYS[4]  asked     hash  worker -> quiet | stop
-  KEYS[5]  leases    hash  worker -> the lease it brought, ms
-  KEYS[6]  awaited   zset  id -> until, ms
+  KEYS[5]  leases    hash  worker -> the lease it brought, ms; of any type
+  KEYS[6]  awaited   zset  id -> until, ms; of any type: no damage of these two stops a take-over
   KEYS[7]  meta      hash  seen, lease
   ARGV[1]  now_ms    int   '': the server's TIME
   ARGV[2]  lease_ms  int   if none is in force
@@ -27,7 +27,7 @@ local now = clock(ARGV[1])
 redis.call('ZREM', workers, '') -- needs no memory: a full Redis lets the writes after it pass
 redis.call('ZREM', lapsed, '') -- no worker, but damage: it has no key of jobs, so nobody could take it out by reap
 touch(now, lease_ms)
-redis.call('ZREMRANGEBYSCORE', awaited, '-inf', whole(now))
+redis.pcall('ZREMRANGEBYSCORE', awaited, '-inf', whole(now))
 local over = redis.call('ZRANGEBYSCORE', workers, '-inf', whole(now), 'LIMIT', 0, 1000)
 local gone = {}
 for _, worker in ipairs(over) do

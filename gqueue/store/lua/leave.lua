@@ -14,7 +14,7 @@
   KEYS[12]  progress        hash  id -> what the job reported
   KEYS[13]  awaited         zset  id -> until, ms
   KEYS[14]  wake            list  hints for workers
-  KEYS[15]  leases          hash  worker -> the lease it brought, ms
+  KEYS[15]  leases          hash  worker -> the lease it brought, ms; of any type
   KEYS[16]  meta            hash  lease, paused
   KEYS[17]  stats           hash  totals
   ARGV[1]   now_ms         int  '': the server's TIME

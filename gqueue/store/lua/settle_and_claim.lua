@@ -86,7 +86,7 @@ end
 local now = clock(ARGV[1])
 local known = redis.call('HMGET', meta, 'seen', 'lease', 'paused', 'largest')
 local paused = known[3] == '1'
-redis.call('ZREM', ready, '') -- needs no memory: a full Redis lets the writes after it pass
+redis.call('HDEL', running, '\0') -- needs no memory: a full Redis lets the writes after it pass; what is refused is now
 redis.call('ZADD', workers, 'XX', whole(now + touch(now, lease_ms, known)), worker)
 
 -- Most batches are successes of jobs of which nothing is kept elsewhere, and only ready jobs wait: then these are 0.
@@ -210,9 +210,9 @@ for _, id in ipairs(rest) do
     tell(id)
     cancelled = cancelled + 1
   elseif moves[id] == 'retry' then
-    redis.call('HSET', attempts, id, whole(counter(attempts, id) + 1))
     redis.call('HDEL', progress, id)
     redis.call('ZADD', scheduled, whole(now + tonumber(ARGV[at + 2])), id)
+    redis.call('HSET', attempts, id, whole(counter(attempts, id) + 1)) -- last: sent again, it is counted once
     retried = retried + 1
   else
     bury(id, ARGV[at + 3], counter(attempts, id) + 1, ARGV[at + 4], '', '0', now, limits)
@@ -228,13 +228,14 @@ sparse = sparse + retried
 aside = redis.call('EXISTS', suspects, scheduled, waiters)
 if aside > 0 then
   local due = redis.call('ZRANGEBYSCORE', scheduled, '-inf', whole(now), 'LIMIT', 0, MOVE_LIMIT)
+  redis.call('ZREM', scheduled, '') -- what is refused is refused now
   for _, id in ipairs(within_bytes(due)) do
     local entry = redis.call('HGET', jobs, id)
-    redis.call('ZREM', scheduled, id)
     if entry then
       local sequence, rank = head(entry)
       make_ready(id, sequence, rank, max_crashes)
     end
+    redis.call('ZREM', scheduled, id)
   end
 end
 

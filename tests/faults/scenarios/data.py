@@ -127,8 +127,11 @@ def _call(rig: Rig, client: "redis.Redis") -> bool:
     workers = client.zrange(f"{KEY}workers", 0, -1)
     if not workers or (rig.reached[CALL_DAMAGED] and rig.chance.random() > 0.3):  # it costs a worker its lease
         return False
-    rig.note(CALL_DAMAGED)
-    return client.hset(f"{KEY}calls", rig.chance.choice(workers), rig.chance.choice(NUMBERS)) is not None
+    worker = rig.chance.choice(workers)
+    rig.hit(CALL_DAMAGED, int(worker.split(b":")[-2]))
+    damaged = client.hset(f"{KEY}calls", worker, rig.chance.choice(NUMBERS)) is not None
+    rig.healed(CALL_DAMAGED)
+    return damaged
 
 
 def _claim(rig: Rig, client: "redis.Redis") -> bool:
@@ -150,7 +153,6 @@ CALL_DAMAGED = "number of a call damaged"
     short=evolve(SHORT, doomed=0.0),
     dead={"bad_record": 1_000_000},  # which ones is looked at one by one
     overlapping=None,
-    doubled_by=(CALL_DAMAGED,),
     reached=("records damaged", "records told as bad", "fsck repaired", *STRUCK),
 )
 def tamper(rig: Rig) -> None:

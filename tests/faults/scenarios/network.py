@@ -97,7 +97,6 @@ def black_hole(rig: Rig) -> None:
     full=evolve(FULL, lease=5.0, seconds=90.0),
     short=evolve(SHORT, jobs=400, lease=3.0),
     duplicated=0,
-    inversions=0,
     reached=("slices", *HITS),
 )
 def slicer(rig: Rig) -> None:
