@@ -134,6 +134,18 @@ def test_enqueue_that_was_sent_by_an_earlier_call_too_long_ago_is_not_sent(open_
     assert scripts_sent(proxy) == before
 
 
+def test_age_of_an_enqueue_counts_from_when_it_was_sent_not_from_when_it_began_to_wait(
+    open_redis: OpenStore, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
+):
+    store = open_redis(proxy.url)
+    enqueue(store, "first", lane="other")  # so that the script is known
+    times = itertools.chain([0.0], itertools.repeat(400.0))
+    monkeypatch.setattr(age, "_now", lambda: next(times))
+    proxy.next("lose reply")
+
+    assert enqueue(store, "a").accepted == 1
+
+
 def test_age_is_by_the_clock_that_a_suspended_machine_does_not_stop():
     assert age._now.args == (time.CLOCK_BOOTTIME,)
     assert age.now() == pytest.approx(time.clock_gettime(time.CLOCK_BOOTTIME), abs=60)
