@@ -275,14 +275,19 @@ def test_key_whose_type_was_changed_loses_no_job_of_the_batch_that_meets_it(
     assert audit(admin) == []
 
 
+def one_that_fails(store: RedisStore, admin: RedisStore) -> tuple[Settlement, ...]:
+    """Have the worker hold a job, and return that its attempt failed and is to be repeated."""
+    put(admin, "fails")
+    store.register("w", now_ms=NOW)
+    store.settle_and_claim("w", 1, (), (), 1, now_ms=NOW)
+    return (Settlement("fails", "retry", delay_ms=10, ttl_ms=1_000),)
+
+
 @pytest.mark.parametrize("right", ["-hdel", "-hset", "-zadd", "-zrem"])
 def test_attempt_that_cannot_be_recorded_is_counted_once(
     bench: SoundBench, store: RedisStore, admin: RedisStore, right: str
 ):
-    put(admin, "fails")
-    store.register("w", now_ms=NOW)
-    store.settle_and_claim("w", 1, (), (), 1, now_ms=NOW)
-    ended = (Settlement("fails", "retry", delay_ms=10, ttl_ms=1_000),)
+    ended = one_that_fails(store, admin)
     allow(bench, right)
     for _ in range(3):
         try:
@@ -301,10 +306,7 @@ def test_attempt_that_cannot_be_recorded_is_counted_once(
 def test_attempt_is_counted_once_whatever_type_a_key_was_given(
     bench: SoundBench, store: RedisStore, admin: RedisStore, kind: str
 ):
-    put(admin, "fails")
-    store.register("w", now_ms=NOW)
-    store.settle_and_claim("w", 1, (), (), 1, now_ms=NOW)
-    ended = (Settlement("fails", "retry", delay_ms=10, ttl_ms=1_000),)
+    ended = one_that_fails(store, admin)
     bench.client.set(KEYS(kind), "another type")
     for _ in range(3):
         with pytest.raises(CallRefused, match="WRONGTYPE"):
